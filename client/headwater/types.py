@@ -1,0 +1,259 @@
+"""What travels between client and server: questions refuse fields that they do not know, answers ignore them."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, model_validator
+
+Score = Literal["relatif", "influence", "cosine"]
+Sign = Literal["positive", "negative"]
+Part = Literal["text", "metadata"]
+IndexName = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
+        description="Name under which the server holds the index; never a path.",
+        examples=["default"],
+    ),
+]
+
+
+class Question(BaseModel):
+    """Base of what a client sends. A misspelt field is an error, not a default that is silently used."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Answer(BaseModel):
+    """Base of what a server sends. A newer server may say more than this client knows."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    _request_id: str | None = PrivateAttr(default=None)
+
+    @property
+    def request_id(self) -> str | None:
+        """The answer's X-Request-ID header: quote it to whoever runs the server."""
+        return self._request_id
+
+
+class Message(Question):
+    """One turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"] = Field(description="Who speaks.")
+    content: str = Field(description="What is said.", examples=["Who wrote this sonnet?"])
+
+
+class AttributeRequest(Question):
+    """Which training documents made the model give this response to this prompt?"""
+
+    prompt: str | None = Field(
+        default=None,
+        description="Text before the response, exactly as the model saw it. Give this or `messages`.",
+        examples=["To be, or not to be, that is"],
+    )
+    messages: list[Message] | None = Field(
+        default=None,
+        min_length=1,
+        description="The conversation before the response; it goes through the model's chat template.",
+    )
+    response: str = Field(
+        min_length=1,
+        description="The text whose origin is asked for, as the model wrote it.",
+        examples=[" the question: whether 'tis nobler in the mind to suffer"],
+    )
+    top_k: int = Field(default=10, ge=1, le=1000, strict=True, description="How many documents to return.")
+    index: IndexName = "default"
+    score: Score = Field(
+        default="relatif",
+        description="`influence` is the plain estimate; `relatif` divides it by the document's own size, so that "
+        "outliers do not lead every list; `cosine` divides by the question's size as well.",
+    )
+    sign: Sign = Field(
+        default="positive",
+        description="`positive` asks for the documents that made the response likelier, `negative` for those "
+        "that made it less likely.",
+    )
+    include: list[Part] = Field(
+        default_factory=lambda: ["text", "metadata"],
+        description="What to return of each document beside its id, score and source.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_prompt_and_messages(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give exactly one of `prompt` and `messages`")
+        return self
+
+
+class IndexRef(Answer):
+    """The index that answered."""
+
+    name: str = Field(description="Name of the index.", examples=["default"])
+    version: str = Field(description="Digest of the index's manifest.", examples=["sha256:9f86d081884c7d65"])
+    documents: int = Field(description="How many documents the index holds.", examples=[120000])
+
+
+class Method(Answer):
+    """How the scores were estimated."""
+
+    projection: str = Field(description="Kind of the projection of the gradients.", examples=["random"])
+    hessian: str = Field(description="Kind of the curvature that the gradients are whitened by.", examples=["raw"])
+    score: str = Field(description="Which score ranks the documents.", examples=["relatif"])
+    sign: str = Field(description="Which end of the ranking was asked for.", examples=["positive"])
+
+
+class Usage(Answer):
+    """What the question cost, in tokens."""
+
+    prompt_tokens: int = Field(description="Tokens of the prompt.", examples=[12])
+    response_tokens: int = Field(description="Tokens of the response; each adds to the gradient.", examples=[80])
+    truncated: bool = Field(default=False, description="Always false: input that is too long is refused, never cut.")
+
+
+class Timings(Answer):
+    """Where the time went, in milliseconds."""
+
+    queue: float = Field(description="Waiting for the model.", examples=[3.1])
+    gradient: float = Field(description="The question's gradient.", examples=[41.0])
+    search: float = Field(description="Searching the index.", examples=[5.2])
+    documents: float = Field(description="Reading the documents found.", examples=[1.0])
+    total: float = Field(description="From the request's arrival to its answer.", examples=[51.0])
+
+
+class AttributedDocument(Answer):
+    """A training document and the estimate of its influence."""
+
+    rank: int = Field(description="1 for the most influential document.", examples=[1])
+    document_id: str = Field(description="The document's id, as in the corpus.", examples=["hamlet-3-1"])
+    score: float = Field(description="Estimated influence; comparable within one answer only.", examples=[12.4])
+    percentile: float = Field(
+        description="Share of the index's documents that score lower, in percent.", examples=[99.98]
+    )
+    source: str | None = Field(default=None, description="Where the document came from.", examples=["Shakespeare"])
+    prompt: str | None = Field(
+        default=None, description="What came before the text in a document that is a prompt and its response."
+    )
+    text: str | None = Field(
+        default=None, description="The document's text; null unless `include` asks for it.", examples=["To be, or not"]
+    )
+    metadata: dict[str, JsonValue] | None = Field(
+        default=None,
+        description="The document's metadata; null unless `include` asks for it.",
+        examples=[{"year": 1603}],
+    )
+
+
+class SourceShare(Answer):
+    """How much of the returned credit belongs to one source."""
+
+    source: str | None = Field(description="The source; null for documents that name none.", examples=["Shakespeare"])
+    share: float = Field(
+        description="The source's part of the summed absolute scores of the returned documents, from 0 to 1.",
+        examples=[0.41],
+    )
+    documents: int = Field(description="How many of the returned documents are from it.", examples=[6])
+
+
+class Attribution(Answer):
+    """The most influential training documents. Scores are estimates, and no proof."""
+
+    id: str = Field(description="Id of this answer.", examples=["attr_2f8a1c"])
+    object: Literal["attribution"] = "attribution"
+    created: int = Field(description="Unix time in seconds.", examples=[1764000000])
+    model: str = Field(description="The model whose training is asked about.", examples=["openai-community/gpt2"])
+    index: IndexRef
+    method: Method
+    usage: Usage
+    timings_ms: Timings
+    data: list[AttributedDocument] = Field(description="Documents, most influential first.")
+    sources: list[SourceShare] = Field(description="Credit by source, the largest first.")
+
+
+class ModelRef(Answer):
+    """A model, to the commit."""
+
+    id: str = Field(description="Name of the model.", examples=["openai-community/gpt2"])
+    revision: str | None = Field(default=None, description="Commit of the model's repository.", examples=["607a30d7"])
+
+
+class ProjectionInfo(Answer):
+    """How gradients were made small enough to keep."""
+
+    kind: str = Field(description="Kind of the projection.", examples=["random"])
+    rank: int = Field(description="Rank on each side of a weight matrix.", examples=[16])
+
+
+class HessianInfo(Answer):
+    """The curvature that gradients are whitened by."""
+
+    kind: str = Field(description="Kind of the curvature.", examples=["raw"])
+    damping: float = Field(description="Damping, relative to the mean eigenvalue.", examples=[0.1])
+
+
+class IndexMethod(Answer):
+    """How the index was built."""
+
+    projection: ProjectionInfo
+    hessian: HessianInfo
+
+
+class IndexInfo(Answer):
+    """An index that the server holds."""
+
+    name: str = Field(description="Name under which it is served.", examples=["default"])
+    object: Literal["index"] = "index"
+    version: str = Field(description="Digest of the index's manifest.", examples=["sha256:9f86d081884c7d65"])
+    documents: int = Field(description="How many documents it holds.", examples=[120000])
+    model: ModelRef
+    method: IndexMethod
+    layers: int = Field(description="How many layers' gradients it keeps.", examples=[24])
+    width: int = Field(description="Numbers kept for each document.", examples=[6144])
+    created: int = Field(description="When it was built; Unix time in seconds.", examples=[1764000000])
+
+
+class IndexList(Answer):
+    """The indexes that the server holds."""
+
+    object: Literal["list"] = "list"
+    data: list[IndexInfo] = Field(description="Indexes, by name.")
+
+
+class DocumentRecord(Answer):
+    """A training document as it stands in the index."""
+
+    id: str = Field(description="The document's id, as in the corpus.", examples=["hamlet-3-1"])
+    object: Literal["document"] = "document"
+    text: str = Field(description="The text that was trained on.", examples=["To be, or not to be"])
+    prompt: str | None = Field(
+        default=None, description="What came before the text in a document that is a prompt and its response."
+    )
+    source: str | None = Field(default=None, description="Where it came from.", examples=["Shakespeare"])
+    metadata: dict[str, JsonValue] = Field(default_factory=dict, description="Its metadata.", examples=[{"year": 1603}])
+    tokens: int | None = Field(default=None, description="Its length in tokens, where known.", examples=[214])
+
+
+class Health(Answer):
+    """Whether the server can answer; a server that cannot answers with a Problem and status 503."""
+
+    status: str = Field(description="`ok` when questions are answered.", examples=["ok"])
+    version: str | None = Field(default=None, description="Version of the server.", examples=["0.1.0"])
+
+
+class ErrorBody(Answer):
+    """An error as the OpenAI SDK reads it."""
+
+    message: str = Field(description="What is wrong, where, and what to do.", examples=["No index named 'x'."])
+    type: str = Field(description="Family of the error.", examples=["invalid_request_error"])
+    code: str | None = Field(default=None, description="Reason, for programs.", examples=["index_not_found"])
+    param: str | None = Field(default=None, description="Field of the request at fault.", examples=["index"])
+
+
+class Problem(Answer):
+    """An error as RFC 9457 writes it (application/problem+json), with `error` for the OpenAI SDK."""
+
+    type: str = Field(default="about:blank", description="URI that names the kind of problem.")
+    title: str = Field(description="The kind of problem, in words.", examples=["Not Found"])
+    status: int = Field(description="The HTTP status.", examples=[404])
+    detail: str | None = Field(default=None, description="What is wrong this time.", examples=["No index named 'x'."])
+    instance: str | None = Field(default=None, description="The request's path or id.", examples=["/v1/indexes/x"])
+    error: ErrorBody
