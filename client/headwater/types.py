@@ -20,13 +20,13 @@ IndexName = Annotated[
 class Question(BaseModel):
     """Base of what a client sends. A misspelt field is an error, not a default that is silently used."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 class Answer(BaseModel):
     """Base of what a server sends. A newer server may say more than this client knows."""
 
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+    model_config = ConfigDict(extra="ignore", protected_namespaces=(), hide_input_in_errors=True)
 
     _request_id: str | None = PrivateAttr(default=None)
 
@@ -66,7 +66,7 @@ class AttributeRequest(Question):
     score: Score = Field(
         default="relatif",
         description="`influence` is the plain estimate; `relatif` divides it by the document's own size, so that "
-        "outliers do not lead every list; `cosine` divides by the question's size as well.",
+        "outliers do not lead every list; `cosine` ranks as `relatif` does, on a scale common to all questions.",
     )
     sign: Sign = Field(
         default="positive",
@@ -74,7 +74,7 @@ class AttributeRequest(Question):
         "that made it less likely.",
     )
     include: list[Part] = Field(
-        default_factory=lambda: ["text", "metadata"],
+        default=["text", "metadata"],
         description="What to return of each document beside its id, score and source.",
     )
 
@@ -125,7 +125,9 @@ class AttributedDocument(Answer):
 
     rank: int = Field(description="1 for the most influential document.", examples=[1])
     document_id: str = Field(description="The document's id, as in the corpus.", examples=["hamlet-3-1"])
-    score: float = Field(description="Estimated influence; comparable within one answer only.", examples=[12.4])
+    score: float = Field(
+        description="Estimated influence; unless it is a cosine, comparable within one answer only.", examples=[12.4]
+    )
     percentile: float = Field(
         description="Share of the index's documents that score lower, in percent.", examples=[99.98]
     )
