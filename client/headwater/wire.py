@@ -119,9 +119,9 @@ def parse_base_url(text: str) -> httpx2.URL:
         raise ValueError(f"base_url {text!r} is not an address: {error}; {advice}") from error
     if url.userinfo:
         raise ValueError(f"base_url holds a name or password; {advice}, and the key as `api_key`")
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not url.host or "%" in url.host:  # a space, for one, is encoded
         raise ValueError(f"base_url {text!r} is not an http or https address; {advice}")
-    if url.query or url.fragment or not 0 < (url.port or 80) < 65536:
+    if url.query or url.fragment or not (url.port is None or 0 < url.port < 65536):
         raise ValueError(f"base_url {text!r} has a query, a fragment or an impossible port; {advice}")
     return url
 
