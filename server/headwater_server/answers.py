@@ -1,0 +1,113 @@
+"""From hits and documents to what travels: the ranked documents, and the credit by source."""
+
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from headwater.types import (
+    AttributedDocument,
+    AttributeRequest,
+    Attribution,
+    DocumentRecord,
+    HessianInfo,
+    IndexInfo,
+    IndexMethod,
+    IndexRef,
+    Method,
+    ModelRef,
+    ProjectionInfo,
+    Sign,
+    SourceShare,
+    Timings,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from headwater_indexer.corpus import Document
+    from headwater_indexer.index import Hit, Index, Pair
+
+
+def attribution(
+    question: AttributeRequest,
+    index: "Index",
+    pair: "Pair",
+    hits: Sequence["Hit"],
+    documents: Sequence["Document"],
+    timings: Timings,
+) -> Attribution:
+    """The answer; `hits` and `documents` stand in the same order, most influential first."""
+    manifest = index.manifest
+    return Attribution(
+        id=f"attr_{secrets.token_hex(12)}",
+        created=int(time.time()),
+        model=manifest.model.id,
+        index=IndexRef(name=question.index, version=manifest.version, documents=len(index.documents)),
+        method=Method(
+            projection=manifest.projection.kind,
+            hessian=manifest.hessian.kind,
+            score=question.score,
+            sign=question.sign,
+        ),
+        usage=Usage(prompt_tokens=pair.prompt_tokens, response_tokens=pair.response_tokens),
+        timings_ms=timings,
+        data=[
+            AttributedDocument(
+                rank=rank,
+                document_id=document.id,
+                score=hit.score,
+                percentile=hit.percentile,
+                source=document.source,
+                prompt=document.prompt if "text" in question.include else None,
+                text=document.text if "text" in question.include else None,
+                metadata=document.metadata if "metadata" in question.include else None,
+            )
+            for rank, (hit, document) in enumerate(zip(hits, documents, strict=True), start=1)
+        ],
+        sources=credit(
+            [(document.source, hit.score) for hit, document in zip(hits, documents, strict=True)], question.sign
+        ),
+    )
+
+
+def credit(scores: Sequence[tuple[str | None, float]], sign: Sign) -> list[SourceShare]:
+    """Each source's part of the summed scores of the asked sign; a score of the other sign earns nothing."""
+    earned: dict[str | None, float] = defaultdict(float)
+    counted: dict[str | None, int] = defaultdict(int)
+    for source, score in scores:
+        earned[source] += max(0.0, score if sign == "positive" else -score)
+        counted[source] += 1
+    total = sum(earned.values())
+    shares = [
+        SourceShare(source=source, share=earned[source] / total if total > 0 else 0.0, documents=counted[source])
+        for source in counted
+    ]
+    return sorted(shares, key=lambda share: (-share.share, share.source or ""))
+
+
+def index_info(name: str, index: "Index") -> IndexInfo:
+    manifest = index.manifest
+    return IndexInfo(
+        name=name,
+        version=manifest.version,
+        documents=len(index.documents),
+        model=ModelRef(id=manifest.model.id, revision=manifest.model.revision),
+        method=IndexMethod(
+            projection=ProjectionInfo(kind=manifest.projection.kind, rank=manifest.projection.rank),
+            hessian=HessianInfo(kind=manifest.hessian.kind, damping=manifest.hessian.damping),
+        ),
+        layers=len(manifest.layers),
+        width=manifest.width,
+        created=manifest.created,
+    )
+
+
+def document_record(document: "Document") -> DocumentRecord:
+    return DocumentRecord(
+        id=document.id,
+        text=document.text,
+        prompt=document.prompt,
+        source=document.source,
+        metadata=document.metadata,
+    )

@@ -1,0 +1,62 @@
+"""The application: `create_app(engine, settings)` takes everything and reads nothing from outside."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+
+from headwater_server import VERSION, openapi, problems, refusals
+from headwater_server.engine import Engine
+from headwater_server.guard import BodyLimit, KeyCheck, RequestContext
+from headwater_server.routes import router
+from headwater_server.settings import Settings
+
+PAGE = Path(__file__).parent / "page"
+
+
+def create_app(engine: Engine, settings: Settings) -> FastAPI:
+    """Serve the engine. Its indexes are opened beside the event loop; until then questions get 503."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        engine.start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(engine.close)
+
+    app = FastAPI(
+        title="Headwater",
+        version=VERSION,
+        description="Which training documents made the model say that? Scores are estimates, and no proof.",
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's own pages load scripts from another origin
+        redoc_url=None,
+    )
+    app.state.engine = engine
+    app.include_router(router)
+    _add_page(app)
+    problems.install(app)
+    refusals.install(app)
+    openapi.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout=settings.request_timeout)
+    app.add_middleware(KeyCheck, keys=settings.api_keys)
+    app.add_middleware(RequestContext)
+    return app
+
+
+def _add_page(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> FileResponse:
+        return FileResponse(PAGE / "docs.html")
+
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")

@@ -1,0 +1,164 @@
+"""`headwater-serve`: open one or more index folders and answer questions about them over HTTP."""
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from headwater_indexer.errors import ConfigurationError, HeadwaterError, UsageError
+
+from headwater_server.settings import INDEX_NAME, Settings, read_settings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+_SERVER = "Server"
+_LIMITS = "Limits"
+_ACCESS = "Access"
+
+
+@app.command()
+def serve(
+    indexes: Annotated[
+        list[str],
+        typer.Argument(metavar="INDEX_FOLDER [NAME=FOLDER]...", help="A folder is served as `default` or as NAME."),
+    ],
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [127.0.0.1]", rich_help_panel=_SERVER)] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. [8000]", rich_help_panel=_SERVER)] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N. [auto]", rich_help_panel=_SERVER)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Where the indexed model lies now, if it moved.", rich_help_panel=_SERVER)
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of torch and FAISS.", rich_help_panel=_SERVER)] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json. [text]", rich_help_panel=_SERVER)] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug to error. [info]", rich_help_panel=_SERVER)] = None,
+    max_queue_tokens: Annotated[
+        int | None, typer.Option(help="Tokens that may wait; then 429. [65536]", rich_help_panel=_LIMITS)
+    ] = None,
+    max_queue_requests: Annotated[
+        int | None, typer.Option(help="Questions that may wait; then 429. [256]", rich_help_panel=_LIMITS)
+    ] = None,
+    max_batch_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of a batch, padding counted. [8192]", rich_help_panel=_LIMITS)
+    ] = None,
+    request_timeout: Annotated[
+        float | None, typer.Option(help="Seconds until a question gets 504. [60]", rich_help_panel=_LIMITS)
+    ] = None,
+    drain_timeout: Annotated[
+        float | None, typer.Option(help="Seconds for answers under way after SIGTERM. [30]", rich_help_panel=_LIMITS)
+    ] = None,
+    max_body_bytes: Annotated[
+        int | None, typer.Option(help="Largest body; then 413. [1048576]", rich_help_panel=_LIMITS)
+    ] = None,
+    max_characters: Annotated[
+        int | None, typer.Option(help="Longest prompt and response together. [200000]", rich_help_panel=_LIMITS)
+    ] = None,
+    api_keys_file: Annotated[
+        Path | None, typer.Option(help="File with one API key a line.", rich_help_panel=_ACCESS)
+    ] = None,
+    allow_unauthenticated: Annotated[
+        bool | None,
+        typer.Option("--allow-unauthenticated", help="Serve other machines without a key.", rich_help_panel=_ACCESS),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with the same names as the flags.")] = None,
+) -> None:
+    """Answer which training documents made the model say that.
+
+    Each flag is also HEADWATER_<NAME> in the environment (HEADWATER_API_KEYS=key,key for keys) and a line of --config;
+    a flag wins over the environment, and that over the file.
+    """
+    flags = {name: value for name, value in locals().items() if name not in ("indexes", "config")}
+    settings = read_settings(flags, config)
+    folders = _name_folders(indexes)
+    with _bind(settings) as listener:  # before the model is loaded: a taken port is told at once
+        _serve(folders, settings, listener)
+
+
+def main() -> None:
+    """Run the command; one sentence on stderr and the error's exit code, no traceback."""
+    try:
+        app()
+    except HeadwaterError as error:
+        _tell(f"error: {error}")
+        sys.exit(error.exit_code)
+
+
+def _name_folders(given: Sequence[str]) -> dict[str, Path]:
+    """`FOLDER` is the index named default; `NAME=FOLDER` any other."""
+    folders: dict[str, Path] = {}
+    for word in given:
+        name, equals, folder = word.partition("=")
+        if not equals:
+            name, folder = "default", word
+        if not INDEX_NAME.fullmatch(name):
+            raise UsageError(
+                f"'{name}' cannot name an index: use up to 64 of a-z, 0-9, dot, underscore and hyphen, "
+                "with a letter or digit first"
+            )
+        if name in folders:
+            raise UsageError(f"Two folders are named '{name}': give one as NAME=FOLDER")
+        folders[name] = Path(folder)
+    return folders
+
+
+def _bind(settings: Settings) -> socket.socket:
+    """A listening socket. Raises ConfigurationError that names the port and the way out."""
+    host = settings.host.strip("[]")
+    try:
+        family = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigurationError(f"{host} is no address of this machine ({error.strerror}): change --host") from None
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, settings.port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"Port {settings.port} on {host} cannot be used ({error.strerror}): stop the program that holds it, "
+            f"or choose another with --port"
+        ) from None
+    return listener
+
+
+def _serve(folders: dict[str, Path], settings: Settings, listener: socket.socket) -> None:
+    if settings.threads is not None:  # read once, when faiss and torch are imported
+        os.environ["OMP_NUM_THREADS"] = str(settings.threads)
+    from headwater_indexer.index import Index
+
+    from headwater_server.app import create_app
+    from headwater_server.engine import Engine
+    from headwater_server.logs import configure
+    from headwater_server.running import Server
+
+    configure(settings.log_format, settings.log_level)
+    openers = {
+        name: partial(Index.open, folder, device=settings.device, model=settings.model)
+        for name, folder in folders.items()
+    }
+    engine = Engine(openers, settings)
+    server = Server(create_app(engine, settings), engine, settings)
+    host, port = listener.getsockname()[:2]
+    at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    _tell(f"Headwater listens on {at} and opens {', '.join(folders)}. Ctrl-C stops it.")
+    # uvicorn raises the signal again once it has drained; by then it has been obeyed.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    server.run(sockets=[listener])
+    if engine.failure is not None:
+        raise (
+            engine.failure
+            if isinstance(engine.failure, HeadwaterError)
+            else HeadwaterError(f"The server stopped ({type(engine.failure).__name__}): its log says where")
+        )
+    _tell("Headwater has stopped.")
+
+
+def _tell(sentence: str) -> None:
+    typer.echo(sentence, err=True)

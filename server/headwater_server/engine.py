@@ -1,0 +1,204 @@
+"""What a server asks: one or more open indexes, the queue before their models, and threads for search and reading."""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
+
+from headwater.types import AttributeRequest, Attribution, DocumentRecord, IndexInfo, Timings
+
+from headwater_server.answers import attribution, document_record, index_info
+from headwater_server.errors import DeadlinePassed, NotReady, TooLong, TooManyWanted, UnknownIndex
+from headwater_server.queue import Entry, GradientQueue
+from headwater_server.settings import Settings
+from headwater_server.worker import Worker
+
+if TYPE_CHECKING:
+    from headwater_indexer.index import Index, Pair
+
+log = logging.getLogger("headwater.engine")
+State = Literal["loading", "ready", "draining", "failed"]
+Opener = Callable[[], "Index"]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Engine:
+    """Opens the indexes beside the event loop, then answers. Made once, started once, closed once."""
+
+    def __init__(
+        self, openers: Mapping[str, Opener], settings: Settings, *, on_failure: Callable[[], None] = lambda: None
+    ) -> None:
+        self.settings = settings
+        self.state: State = "loading"
+        self.failure: Exception | None = None
+        self.indexes: dict[str, Index] = {}
+        self.on_failure = on_failure
+        self.queue = GradientQueue(
+            max_tokens=settings.max_queue_tokens,
+            max_requests=settings.max_queue_requests,
+            max_batch_tokens=settings.max_batch_tokens,
+        )
+        self.worker = Worker(self.queue, on_death=self._worker_died)
+        self._openers = dict(openers)
+        self._loader: threading.Thread | None = None
+        self._starting = threading.Lock()  # a worker must not start once draining has begun
+        cores = os.cpu_count() or 1
+        self._reading = ThreadPoolExecutor(max_workers=max(4, cores), thread_name_prefix="headwater-read")
+        self._searching = ThreadPoolExecutor(max_workers=max(2, cores), thread_name_prefix="headwater-search")
+
+    def start(self) -> None:
+        """Open the indexes in a thread; questions are refused until `state` is ready."""
+        self._loader = threading.Thread(target=self._load, name="headwater-load", daemon=True)
+        self._loader.start()
+
+    def _load(self) -> None:
+        """Open every index and warm its model up. What goes wrong stands in `failure`."""
+        try:
+            for name, open_index in self._openers.items():
+                if self.state == "draining":
+                    return
+                began = time.monotonic()
+                self.indexes[name] = index = open_index()
+                self._warm_up(index)
+                log.info(
+                    "index %s: %d documents, ready after %.1f s", name, len(index.documents), time.monotonic() - began
+                )
+        except Exception as error:  # noqa: BLE001  told by whoever waits for the engine, with the exit code
+            self.state, self.failure = "failed", error
+            self.on_failure()
+            return
+        with self._starting:
+            if self.state == "loading":
+                self.worker.start()
+                self.state = "ready"
+
+    def drain(self) -> None:
+        """Take no new questions; those taken are answered."""
+        with self._starting:
+            if self.state != "failed":
+                self.state = "draining"
+
+    def close(self) -> None:
+        """Stop the threads and let go of the files. Safe after a failed or unfinished load."""
+        self.drain()
+        if self._loader is not None:
+            self._loader.join(self.settings.drain_timeout)
+        self.queue.close(NotReady("draining"))
+        self.worker.join(self.settings.drain_timeout)
+        for pool in (self._reading, self._searching):
+            pool.shutdown(wait=True, cancel_futures=True)
+        for index in self.indexes.values():
+            index.close()
+
+    def checks(self) -> dict[str, bool]:
+        """What must hold for a question to be answered, by name."""
+        return {
+            "indexes_loaded": len(self.indexes) == len(self._openers) and self.state != "loading",
+            "model_worker_alive": self.worker.alive,
+            "not_draining": self.state != "draining",
+            "no_failure": self.state != "failed",
+        }
+
+    def index(self, name: str) -> "Index":
+        try:
+            return self.indexes[name]
+        except KeyError:
+            self.require_loaded()
+            raise UnknownIndex(name) from None
+
+    def require_loaded(self) -> None:
+        if self.state == "loading":
+            raise NotReady("loading")
+        if self.state == "failed":
+            raise NotReady("failed")
+
+    def infos(self) -> list[IndexInfo]:
+        self.require_loaded()
+        return [index_info(name, self.indexes[name]) for name in sorted(self.indexes)]
+
+    def info(self, name: str) -> IndexInfo:
+        return index_info(name, self.index(name))
+
+    async def document(self, index: str, document_id: str) -> DocumentRecord | None:
+        found = await self._in(self._reading, self.index(index).documents.by_id, document_id)
+        return None if found is None else document_record(found)
+
+    async def attribute(self, question: AttributeRequest) -> Attribution:
+        """Raises DeadlinePassed past the request's time; cancelling takes the question out of the queue."""
+        try:
+            async with asyncio.timeout(self.settings.request_timeout):
+                return await self._attribute(question)
+        except TimeoutError:
+            raise DeadlinePassed from None
+
+    async def _attribute(self, question: AttributeRequest) -> Attribution:
+        arrived = self.queue.clock()
+        index = self._admit(question)
+        pair = await self._in(self._reading, _encode, index, question)
+        queued = self.queue.clock()
+        entry = Entry(index=index, pair=pair, deadline=arrived + self.settings.request_timeout)
+        self.queue.put(entry)
+        row = await asyncio.wrap_future(entry.answer)
+
+        searched = self.queue.clock()
+        [hits] = await self._in(
+            self._searching,
+            lambda: index.search(row.values[None, :], top_k=question.top_k, score=question.score, sign=question.sign),
+        )
+        read = self.queue.clock()
+        documents = await self._in(self._reading, index.documents.by_ordinal, [hit.ordinal for hit in hits])
+        ended = self.queue.clock()
+        timings = Timings(
+            queue=_milliseconds(row.began - queued),
+            gradient=_milliseconds(row.ended - row.began),
+            search=_milliseconds(read - searched),
+            documents=_milliseconds(ended - read),
+            total=_milliseconds(ended - arrived),
+        )
+        return attribution(question, index, pair, hits, documents, timings)
+
+    def _admit(self, question: AttributeRequest) -> "Index":
+        """Refuse what needs no model to be refused."""
+        if self.state == "draining":
+            raise NotReady("draining")
+        index = self.index(question.index)
+        self.require_loaded()
+        if question.top_k > len(index.documents):
+            raise TooManyWanted(question.index, len(index.documents))
+        characters = len(question.response) + len(question.prompt or "")
+        characters += sum(len(message.content) for message in question.messages or ())
+        if characters > self.settings.max_characters:
+            raise TooLong(characters, self.settings.max_characters)
+        self.queue.check_room()
+        return index
+
+    def _warm_up(self, index: "Index") -> None:
+        """The first pass through a model is slow; it also gives the queue a speed to promise Retry-After by."""
+        for _ in range(2):
+            pair = index.encode("", "a warm-up, so that the first question is not the slow one")
+            began = self.queue.clock()
+            index.rows([pair])
+            self.queue.done(len(pair.input_ids), self.queue.clock() - began)
+
+    def _worker_died(self) -> None:
+        self.state, self.failure = "failed", RuntimeError("the model's thread died twice")
+        self.on_failure()
+
+    async def _in(self, pool: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run in a thread. Cancelled, it is not waited for: a late answer must not hold up the refusal."""
+        return await asyncio.get_running_loop().run_in_executor(pool, lambda: work(*args, **kwargs))
+
+
+def _encode(index: "Index", question: AttributeRequest) -> "Pair":
+    if question.messages is not None:
+        return index.encode_messages([message.model_dump() for message in question.messages], question.response)
+    return index.encode(question.prompt or "", question.response)
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 2)

@@ -1,0 +1,69 @@
+"""Why a question is not answered, drawn as a tree; refusals.py gives each its HTTP status and sentence.
+
+EngineError
+├── NotReady            503  loading, draining or failed
+├── UnknownIndex        404  no index of that name
+├── TooLong             422  more characters than the server takes
+├── TooManyWanted       422  top_k above the documents
+├── OutOfMemory         422  one question larger than the device
+├── QueueFull           429  with the seconds after which there is room
+├── QueueClosed         503  the queue takes nothing any more
+├── WorkerDied          503  the model's thread ended with the question in its hands
+└── DeadlinePassed      504  the request's time was over first
+"""
+
+# ruff: noqa: N818  a name says what happened; the base says that it is an error
+
+
+class EngineError(Exception):
+    """Base of all. Messages hold numbers and names of indexes, never text of a question or document."""
+
+
+class NotReady(EngineError):
+    """Questions are not answered now; `reason` is loading, draining or failed."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class UnknownIndex(EngineError):
+    """No index of that name is served."""
+
+
+class TooLong(EngineError):
+    """More characters than the server takes, counted before anything is tokenised."""
+
+    def __init__(self, characters: int, limit: int) -> None:
+        super().__init__(f"The question has {characters} characters; this server takes {limit}")
+
+
+class TooManyWanted(EngineError):
+    """`top_k` is above the number of documents."""
+
+    def __init__(self, index: str, documents: int) -> None:
+        super().__init__(f"The index '{index}' holds {documents} documents: ask for a top_k from 1 to {documents}")
+
+
+class OutOfMemory(EngineError):
+    """The question alone is too large for the memory of the device."""
+
+
+class QueueFull(EngineError):
+    """There is no room. `retry_after` is in whole seconds, at least 1."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"the queue is full; try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class QueueClosed(EngineError):
+    """The queue takes nothing any more."""
+
+
+class WorkerDied(EngineError):
+    """The model's thread ended with this question in its hands; it may be asked again."""
+
+
+class DeadlinePassed(EngineError):
+    """The time of the request was over before there was an answer."""

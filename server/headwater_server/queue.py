@@ -1,0 +1,178 @@
+"""The bounded queue before the model: counted in tokens and requests, cut into batches of like lengths."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from math import ceil
+from threading import Condition
+from typing import TYPE_CHECKING
+
+from headwater_server.errors import DeadlinePassed, QueueClosed, QueueFull
+
+if TYPE_CHECKING:
+    import numpy as np
+    from headwater_indexer.index import Index, Pair
+
+Clock = Callable[[], float]
+
+_WINDOW = 64  # entries looked at when a batch is cut: enough to find like lengths, few enough to stay fair
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What the worker answers: the whitened gradient [width], and when its batch began and ended."""
+
+    values: "np.ndarray"
+    began: float
+    ended: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Entry:
+    """One question waiting for its gradient. Cancelling `answer` takes it out; `deadline` is on the queue's clock."""
+
+    index: "Index"
+    pair: "Pair"
+    deadline: float
+    answer: "Future[Row]" = field(default_factory=Future)
+
+    @property
+    def tokens(self) -> int:
+        return len(self.pair.input_ids)
+
+
+class GradientQueue:
+    """Bounded, first come first served but for like lengths; many threads put, one worker takes."""
+
+    def __init__(
+        self, *, max_tokens: int, max_requests: int, max_batch_tokens: int, clock: Clock = time.monotonic
+    ) -> None:
+        self.max_tokens = max_tokens
+        self.max_requests = max_requests
+        self.max_batch_tokens = max_batch_tokens
+        self.clock = clock
+        self._entries: deque[Entry] = deque()
+        self._tokens = 0
+        self._running_tokens = 0
+        self._tokens_per_second = 0.0
+        self._closed = False
+        self._changed = Condition()
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Requests and tokens that wait; those in the model's hands are not among them."""
+        with self._changed:
+            return len(self._entries), self._tokens
+
+    @property
+    def retry_after(self) -> int:
+        """Queued tokens by measured tokens per second, in whole seconds; 1 before anything was measured."""
+        with self._changed:
+            return self._retry_after()
+
+    def check_room(self) -> None:
+        """Refuse before any work is done for a request that would be refused after it."""
+        with self._changed:
+            self._check_room(tokens=1)
+
+    def put(self, entry: Entry) -> None:
+        """Raises QueueFull or QueueClosed. A question longer than the whole queue is taken when nothing waits."""
+        with self._changed:
+            self._check_room(entry.tokens)
+            self._entries.append(entry)
+            self._tokens += entry.tokens
+            self._changed.notify()
+
+    def take(self) -> list[Entry]:
+        """Block until there is a batch; empty when the queue was closed. The entries are marked as running."""
+        with self._changed:
+            while True:
+                self._drop_dead()
+                if self._entries:
+                    batch = [entry for entry in self._cut() if entry.answer.set_running_or_notify_cancel()]
+                    if batch:
+                        self._running_tokens = sum(entry.tokens for entry in batch)
+                        return batch
+                    continue
+                if self._closed:
+                    return []
+                self._changed.wait()
+
+    def done(self, tokens: int, seconds: float) -> None:
+        """Measure: the speed is a moving mean, so that one slow batch does not frighten everyone away."""
+        with self._changed:
+            self._running_tokens = 0
+            speed = tokens / max(seconds, 1e-6)
+            self._tokens_per_second = (
+                speed if self._tokens_per_second == 0 else 0.7 * self._tokens_per_second + 0.3 * speed
+            )
+
+    def close(self, error: Exception) -> None:
+        """Refuse from now on, and answer what waits with `error`: no future is left hanging."""
+        with self._changed:
+            self._closed = True
+            left = list(self._entries)
+            self._entries.clear()
+            self._tokens = 0
+            self._changed.notify_all()
+        for entry in left:
+            if entry.answer.set_running_or_notify_cancel():
+                entry.answer.set_exception(error)
+
+    def _check_room(self, tokens: int) -> None:
+        if self._closed:
+            raise QueueClosed
+        self._drop_dead()
+        if not self._entries:
+            return
+        if len(self._entries) >= self.max_requests or self._tokens + tokens > self.max_tokens:
+            raise QueueFull(self._retry_after())
+
+    def _retry_after(self) -> int:
+        ahead = self._tokens + self._running_tokens
+        if self._tokens_per_second == 0:
+            return 1
+        return max(1, ceil(ahead / self._tokens_per_second))
+
+    def _drop_dead(self) -> None:
+        """Take out entries whose client has gone or whose time is over; they must not hold room."""
+        now = self.clock()
+        alive: deque[Entry] = deque()
+        for entry in self._entries:
+            if entry.answer.cancelled():
+                entry.answer.set_running_or_notify_cancel()
+            elif entry.deadline <= now:
+                if entry.answer.set_running_or_notify_cancel():
+                    entry.answer.set_exception(DeadlinePassed())
+            else:
+                alive.append(entry)
+        self._entries = alive
+        self._tokens = sum(entry.tokens for entry in alive)
+
+    def _cut(self) -> list[Entry]:
+        """The oldest entry, and those of its index nearest to it in length while the padded batch fits the budget."""
+        oldest = self._entries[0]
+        window = [entry for entry in list(self._entries)[:_WINDOW] if entry.index is oldest.index]
+        window.sort(key=lambda entry: entry.tokens)
+        low = high = window.index(oldest)
+        while True:
+            shorter = window[low - 1] if low > 0 else None
+            longer = window[high + 1] if high + 1 < len(window) else None
+            size = high - low + 2
+            if shorter and size * window[high].tokens > self.max_batch_tokens:
+                shorter = None
+            if longer and size * longer.tokens > self.max_batch_tokens:
+                longer = None
+            if shorter and (not longer or oldest.tokens - shorter.tokens <= longer.tokens - oldest.tokens):
+                low -= 1
+            elif longer:
+                high += 1
+            else:
+                break
+        batch = window[low : high + 1]
+        chosen = set(map(id, batch))
+        self._entries = deque(entry for entry in self._entries if id(entry) not in chosen)
+        self._tokens = sum(entry.tokens for entry in self._entries)
+        return batch

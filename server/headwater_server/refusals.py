@@ -1,0 +1,79 @@
+"""What the engine and the indexer raise, as the problem that a caller reads."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from headwater_indexer.errors import NonFiniteGradient, PairError
+
+from headwater_server.errors import (
+    DeadlinePassed,
+    NotReady,
+    OutOfMemory,
+    QueueClosed,
+    QueueFull,
+    TooLong,
+    TooManyWanted,
+    UnknownIndex,
+    WorkerDied,
+)
+from headwater_server.problems import ProblemError, problem_response
+
+_SOON = {"Retry-After": "1"}
+_WHY = {
+    "loading": "The indexes are still being opened. Try again soon; /readyz says when.",
+    "draining": "The server is being shut down and takes no new questions.",
+    "failed": "The server cannot answer: its model or an index failed. Its log says why.",
+}
+
+
+def _pair(error: PairError) -> ProblemError:
+    return ProblemError(422, error.code, f"{error}", param=error.param)
+
+
+def _queue_full(error: QueueFull) -> ProblemError:
+    wait = error.retry_after
+    return ProblemError(
+        429, "queue_full", f"Too many questions are waiting. Try again in {wait} s.", headers={"Retry-After": str(wait)}
+    )
+
+
+def _not_ready(error: NotReady) -> ProblemError:
+    return ProblemError(503, error.reason, _WHY[error.reason], headers=_SOON)
+
+
+# One line each: what was raised, and what is said. The sentences of the engine's own errors hold numbers, no text.
+REFUSALS: dict[type[Exception], Callable[[Any], ProblemError]] = {
+    PairError: _pair,
+    TooLong: lambda error: ProblemError(422, "too_long", f"{error}.", param="response"),
+    TooManyWanted: lambda error: ProblemError(422, "top_k_above_documents", f"{error}.", param="top_k"),
+    UnknownIndex: lambda _: ProblemError(
+        404, "index_not_found", "No index of that name is served. GET /v1/indexes lists them.", param="index"
+    ),
+    NonFiniteGradient: lambda _: ProblemError(
+        422, "non_finite_gradient", "The gradient of this question is not finite: it has no influence to estimate."
+    ),
+    OutOfMemory: lambda _: ProblemError(
+        422, "out_of_memory", "This question alone needs more memory than the server's device has: make it shorter."
+    ),
+    QueueFull: _queue_full,
+    NotReady: _not_ready,
+    QueueClosed: lambda _: ProblemError(503, "unavailable", _WHY["failed"], headers=_SOON),
+    WorkerDied: lambda _: ProblemError(
+        503, "worker_died", "The model's thread ended while it had this question. Ask again.", headers=_SOON
+    ),
+    DeadlinePassed: lambda _: ProblemError(504, "deadline_passed", "The answer was not ready in the request's time."),
+}
+
+
+def install(app: FastAPI) -> None:
+    for kind, say in REFUSALS.items():
+        app.add_exception_handler(kind, _handler(say))
+
+
+def _handler(say: Callable[[Any], ProblemError]) -> Callable[[Request, Exception], Response]:
+    def answer(request: Request, error: Exception) -> Response:
+        return problem_response(say(error), request.scope.get("headwater.request_id"))
+
+    return answer

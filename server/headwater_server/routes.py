@@ -1,0 +1,123 @@
+"""The endpoints: a typed question, ask the engine, a typed answer."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import Response
+from headwater.types import (
+    Answer,
+    AttributeRequest,
+    Attribution,
+    DocumentRecord,
+    Health,
+    IndexInfo,
+    IndexList,
+    IndexName,
+)
+
+from headwater_server import VERSION
+from headwater_server.engine import Engine
+from headwater_server.openapi import errors
+from headwater_server.problems import ProblemError
+from headwater_server.wirejson import JsonRoute
+
+T = TypeVar("T")
+router = APIRouter(route_class=JsonRoute)
+
+
+class VersionInfo(Answer):
+    """What answers here."""
+
+    name: str = "headwater"
+    version: str
+
+
+def _engine(request: Request) -> Engine:
+    found: Engine = request.app.state.engine
+    return found
+
+
+AskEngine = Annotated[Engine, Depends(_engine)]
+_ATTRIBUTE: dict[str, Any] = {
+    "response_model": Attribution,
+    "tags": ["attribution"],
+    "summary": "The training documents that made the model give this response",
+    "responses": errors(400, 404, 408, 413, 415, 422, 429, 503, 504),
+}
+
+
+@router.post("/v1/attribute", operation_id="attribute", **_ATTRIBUTE)
+@router.post("/attribute", operation_id="attribute_short", **_ATTRIBUTE)
+async def attribute(question: AttributeRequest, engine: AskEngine, request: Request) -> Attribution | Response:
+    """Ranked by estimated influence, most influential first. A score is an estimate, and no proof."""
+    answer = await _unless_gone(request, engine.attribute(question))
+    return answer if answer is not None else Response(status_code=499)  # nobody is there to read it
+
+
+@router.get("/v1/indexes", operation_id="list_indexes", tags=["indexes"], responses=errors(503))
+async def indexes(engine: AskEngine) -> IndexList:
+    """What is served: model, method, documents."""
+    return IndexList(data=engine.infos())
+
+
+@router.get("/v1/indexes/{name}", operation_id="get_index", tags=["indexes"], responses=errors(404, 422, 503))
+async def index(name: Annotated[IndexName, Path()], engine: AskEngine) -> IndexInfo:
+    """One index: model, method, documents."""
+    return engine.info(name)
+
+
+@router.get(
+    "/v1/documents/{document_id:path}", operation_id="get_document", tags=["documents"], responses=errors(404, 422, 503)
+)
+async def document(
+    document_id: Annotated[str, Path(description="The document's id, as in the corpus.", examples=["hamlet-3-1"])],
+    engine: AskEngine,
+    index: Annotated[IndexName, Query(description="The index that holds it.")] = "default",
+) -> DocumentRecord:
+    """A training document with its metadata."""
+    found = await engine.document(index, document_id)
+    if found is None:
+        raise ProblemError(404, "document_not_found", "The index holds no document of that id.", param="document_id")
+    return found
+
+
+@router.get("/livez", operation_id="livez", tags=["operations"], responses=errors())
+async def livez() -> Health:
+    """The process runs."""
+    return Health(status="ok", version=VERSION)
+
+
+@router.get("/readyz", operation_id="readyz", tags=["operations"], responses=errors(503))
+@router.get("/health", operation_id="health", tags=["operations"], responses=errors(503))
+async def readyz(engine: AskEngine) -> Health:
+    """Questions are answered; if not, the problem names what fails."""
+    failing = [name for name, holds in engine.checks().items() if not holds]
+    if failing:
+        raise ProblemError(503, "not_ready", f"Not ready: {', '.join(failing)}.", headers={"Retry-After": "1"})
+    return Health(status="ok", version=VERSION)
+
+
+@router.get("/version", operation_id="version", tags=["operations"], responses=errors())
+async def version() -> VersionInfo:
+    """The server's version."""
+    return VersionInfo(version=VERSION)
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result; None if the client left first, and then the work is cancelled. FastAPI does not do this."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else None
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    """Returns when the client leaves. The body has been read, so nothing else can come."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,107 @@
+"""What an operator can set: flags win over HEADWATER_* in the environment, then the file, then these defaults."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from headwater_indexer.errors import ConfigurationError
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
+
+INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # what travels is a name, never a path
+
+
+class Settings(BaseSettings):
+    """Everything the server is configured by. Tokens are the model's, times are seconds, sizes are bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="HEADWATER_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)  # 0 takes a free one
+    device: str = "auto"
+    model: str | None = None  # where the indexed model lies, when it is not where the index says
+    threads: int | None = Field(default=None, ge=1)  # of torch and FAISS; None leaves it to them
+
+    max_queue_tokens: int = Field(default=65_536, ge=1)
+    max_queue_requests: int = Field(default=256, ge=1)
+    max_batch_tokens: int = Field(default=8_192, ge=1)  # padding counts
+    request_timeout: float = Field(default=60.0, gt=0)
+    drain_timeout: float = Field(default=30.0, gt=0)  # for answers under way after SIGTERM
+
+    max_body_bytes: int = Field(default=1_048_576, ge=1)
+    max_characters: int = Field(default=200_000, ge=1)  # of prompt and response together, before tokenising
+
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    api_keys_file: Path | None = None  # one key a line, as container platforms mount secrets
+    allow_unauthenticated: bool = False
+
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _keys_by_comma(cls, value: object) -> object:
+        """HEADWATER_API_KEYS=one,two: JSON in an environment variable is easily quoted wrongly."""
+        if isinstance(value, str):
+            return [key.strip() for key in value.split(",") if key.strip()]
+        return value
+
+    @model_validator(mode="after")
+    def _keys_from_file(self) -> Self:
+        if self.api_keys_file is not None:
+            try:
+                lines = self.api_keys_file.read_text("utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"api_keys_file cannot be read: {type(error).__name__}") from None
+            keys = tuple(SecretStr(line.strip()) for line in lines if line.strip())
+            if not keys:
+                raise ValueError("api_keys_file holds no key: write one a line")
+            object.__setattr__(self, "api_keys", self.api_keys + keys)
+        if any(len(key.get_secret_value()) < 16 for key in self.api_keys):
+            raise ValueError("an API key is shorter than 16 characters: make one with `openssl rand -hex 32`")
+        if not (self.api_keys or self.allow_unauthenticated or self.loopback):
+            raise ValueError(
+                f"{self.host} can be reached from other machines and no API key is set: set HEADWATER_API_KEYS, "
+                "bind 127.0.0.1, or say --allow-unauthenticated"
+            )
+        return self
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the server. A name other than localhost is not looked up."""
+        try:
+            return ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def read_settings(flags: Mapping[str, object], file: Path | None = None) -> Settings:
+    """The settings in force. A flag of None was not given. Raises ConfigurationError, never with a value in it."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    written = _read_file(file) if file is not None else {}
+
+    try:
+        return Settings(**(written | EnvSettingsSource(Settings)() | given))
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(_sentence(found) for found in error.errors())) from None
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}. Is the path of --config right?") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise ConfigurationError(f"{file} is not TOML: write one `name = value` a line") from None
+
+
+def _sentence(found: Mapping[str, Any]) -> str:
+    """One finding of pydantic's without the value, which may be a key."""
+    message = str(found["msg"]).removeprefix("Value error, ")
+    name = ".".join(str(part) for part in found["loc"])
+    if found["type"] == "extra_forbidden":
+        return f"{name} is not a setting: see `headwater-serve --help`"
+    return f"{name}: {message}" if name else message

@@ -1,0 +1,101 @@
+"""The one thread that owns the model: takes batches from the queue, answers each entry, and is watched over."""
+
+import gc
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from headwater_server.errors import OutOfMemory, WorkerDied
+from headwater_server.queue import Entry, GradientQueue, Row
+
+log = logging.getLogger("headwater.worker")
+
+
+class Worker:
+    """Runs the queue in one thread at a time. A thread that dies is replaced once; then `alive` is false for good."""
+
+    def __init__(self, queue: GradientQueue, *, on_death: Callable[[], None] = lambda: None) -> None:
+        self.queue = queue
+        self.restarts = 0
+        self._on_death = on_death
+        self._dead = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive() and not self._dead
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._supervised, name="headwater-model", daemon=True)
+        self._thread.start()
+
+    def join(self, timeout: float) -> None:
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _supervised(self) -> None:
+        try:
+            self._run()
+        except BaseException as error:  # noqa: BLE001  a thread that ends unseen leaves futures hanging for ever
+            self._bury(error)
+
+    def _run(self) -> None:
+        while batch := self.queue.take():
+            try:
+                self._answer(batch)
+            finally:
+                for entry in batch:  # nothing to do unless the thread is dying
+                    if not entry.answer.done():
+                        entry.answer.set_exception(WorkerDied())
+
+    def _bury(self, error: BaseException) -> None:
+        log.error("the model's thread died (%s)", type(error).__name__)
+        if self.restarts == 0:
+            self.restarts += 1
+            self.start()
+            return
+        self._dead = True
+        self.queue.close(WorkerDied())
+        self._on_death()
+
+    def _answer(self, batch: Sequence[Entry]) -> None:
+        """Answer every entry: together if that works, in halves without memory, one by one if it fails otherwise."""
+        began = self.queue.clock()
+        try:
+            rows = batch[0].index.rows([entry.pair for entry in batch])
+            if len(rows) != len(batch):
+                raise RuntimeError(f"the model gave {len(rows)} rows for {len(batch)} questions")
+        except Exception as error:  # noqa: BLE001  whatever the model raises belongs to a question, not to the thread
+            self._recover(batch, error)
+            return
+        ended = self.queue.clock()
+        self.queue.done(sum(entry.tokens for entry in batch), ended - began)
+        for entry, values in zip(batch, np.asarray(rows, dtype=np.float32), strict=True):
+            entry.answer.set_result(Row(values=values, began=began, ended=ended))
+
+    def _recover(self, batch: Sequence[Entry], error: Exception) -> None:
+        exhausted = _out_of_memory(error)
+        if exhausted:
+            error.__traceback__ = None  # its frames hold the tensors that did not fit
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        if len(batch) == 1:
+            log.warning("a question failed in the model (%s)", type(error).__name__)
+            batch[0].answer.set_exception(OutOfMemory() if exhausted else error)
+            return
+        size = (len(batch) + 1) // 2 if exhausted else 1
+        for start in range(0, len(batch), size):
+            self._answer(batch[start : start + size])
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """The CPU allocator raises a plain RuntimeError, so its words are all there is to go by."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("out of memory", "can't allocate memory")
+    )
