@@ -1,16 +1,16 @@
 """What can go wrong, drawn as a tree; a message says what, where, and what to do.
 
-    HeadwaterError                       exit code 1, at run time
-    ├── NonFiniteGradient                1   a loss or gradient that is not a number
-    ├── UsageError                       2   options that contradict one another
-    ├── DataError                        65  what was read is not what it should be
-    │   ├── CorpusError                      a document: file, line and reason
-    │   └── IndexDamaged                     an index folder that is incomplete, altered or of another format
-    └── ConfigurationError               78  what was asked for cannot be done here
-        ├── ModelError                       a model or tokenizer that cannot be loaded or watched
-        ├── StorageError                     a full disk, a folder that cannot be written
-        └── MissingPackage                   an optional package, with the sentence that installs it
-    PairError (ValueError)                   a question that cannot be asked; the server answers it with 422
+HeadwaterError                       exit code 1, at run time
+├── NonFiniteGradient                1   a loss or gradient that is not a number
+├── UsageError                       2   options that contradict one another
+├── DataError                        65  what was read is not what it should be
+│   ├── CorpusError                      a document: file, line and reason
+│   └── IndexDamaged                     an index folder that is incomplete, altered or of another format
+└── ConfigurationError               78  what was asked for cannot be done here
+    ├── ModelError                       a model or tokenizer that cannot be loaded or watched
+    ├── StorageError                     a full disk, a folder that cannot be written
+    └── MissingPackage                   an optional package, with the sentence that installs it
+PairError (ValueError)                   a question that cannot be asked; the server answers it with 422
 """
 
 

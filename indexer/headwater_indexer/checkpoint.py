@@ -1,0 +1,142 @@
+"""The one place that loads a model: frozen, from safetensors alone, never with code of the repository."""
+
+import contextlib
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from headwater_indexer.errors import ConfigurationError, ModelError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A frozen model with its tokenizer and what identifies both."""
+
+    id: str  # a folder or a name on the hub, as it was given
+    revision: str | None  # the commit on the hub; None for a folder
+    model: PreTrainedModel = field(repr=False)
+    tokenizer: PreTrainedTokenizerBase = field(repr=False)
+    dtype: str  # of the weights in memory: float32, bfloat16 or float16
+    weights_sha256: str
+    tokenizer_sha256: str
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest sequence in tokens that the model has positions for; None if it names none."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def load_checkpoint(
+    model: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
+) -> Checkpoint:
+    """Loads model and tokenizer of a folder or of a name on the hub.
+
+    `device` auto is the GPU if there is one; `dtype` auto is the checkpoint's own on a GPU and float32 on the CPU.
+    Raises ModelError when the model or its tokenizer is missing, is no causal language model, or needs remote code.
+    """
+    chosen = choose_device(device)
+    config = _explained(model, "configuration", lambda: AutoConfig.from_pretrained(model, revision=revision))
+    tokenizer = _load_tokenizer(model, revision)
+    loaded = _explained(
+        model,
+        "weights",
+        lambda: AutoModelForCausalLM.from_pretrained(
+            model, revision=revision, config=config, dtype=_choose_dtype(dtype, chosen), use_safetensors=True
+        ),
+    )
+    loaded.to(chosen).eval().requires_grad_(False)
+    return Checkpoint(
+        id=model,
+        revision=getattr(config, "_commit_hash", None) or revision,
+        model=loaded,
+        tokenizer=tokenizer,
+        dtype=str(loaded.dtype).removeprefix("torch."),
+        weights_sha256=hash_weights(loaded),
+        tokenizer_sha256=hash_tokenizer(tokenizer),
+    )
+
+
+def choose_device(device: str) -> torch.device:
+    """The named device; for `auto` the first GPU, else the CPU. Raises ConfigurationError when it is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigurationError(f"--device {device}: {_first_line(error)}. Choose auto, cpu or cuda.") from error
+    return chosen
+
+
+def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype | str:
+    if dtype == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    if dtype not in DTYPES:
+        raise ConfigurationError(f"--dtype {dtype}: choose auto, {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def _load_tokenizer(model: str, revision: str | None) -> PreTrainedTokenizerBase:
+    way_out = f"Save it beside the weights: tokenizer.save_pretrained({model!r})"
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model, revision=revision)
+        pieces = len(tokenizer("a")["input_ids"])
+    except Exception as error:
+        raise ModelError(f"{model} has no tokenizer that can be loaded ({_first_line(error)}). {way_out}") from error
+    if not pieces or len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ModelError(f"{model} has no tokenizer: the one that its configuration names is empty. {way_out}")
+    return tokenizer
+
+
+def _explained(model: str, part: str, load: Any) -> Any:
+    try:
+        return load()
+    except Exception as error:
+        hint = ""
+        if "trust_remote_code" in str(error) or "auto_map" in str(error):
+            hint = " Headwater never runs code that comes with a checkpoint; convert it to a transformers architecture."
+        elif "safetensors" in str(error):
+            hint = " Headwater reads safetensors only; save it again with save_pretrained()."
+        elif not Path(model).exists():
+            hint = " There is no such folder, and the hub did not give it; check the name and the network."
+        raise ModelError(f"The {part} of model {model} cannot be loaded: {_first_line(error)}.{hint}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
+
+
+def hash_weights(model: nn.Module) -> str:
+    """SHA-256 over names, types, shapes and bytes of all tensors, so that it does not depend on files or shards."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def hash_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 over all that decides which ids a text becomes, and over the chat template."""
+    rules: Any = sorted(tokenizer.get_vocab().items())
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    with contextlib.suppress(Exception):
+        rules = json.loads(backend.to_str()) if backend is not None else rules
+        # Padding and truncation are set by each call and say nothing about the vocabulary.
+        rules.pop("padding", None), rules.pop("truncation", None)
+    described = json.dumps(
+        [rules, tokenizer.special_tokens_map, tokenizer.chat_template], sort_keys=True, default=str, ensure_ascii=True
+    )
+    return hashlib.sha256(described.encode()).hexdigest()

@@ -1,0 +1,124 @@
+"""The `headwater-index` command: build an index, look at one, grade one. Data to stdout, progress to stderr."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headwater_indexer.command_options import taking_build_options
+from headwater_indexer.errors import HeadwaterError
+from headwater_indexer.options import BuildOptions
+from headwater_indexer.progress import TerminalProgress
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
+
+Model = Annotated[str, typer.Option(help="Folder of a causal language model, or its name on the hub.")]
+Documents = Annotated[
+    str,
+    typer.Option(
+        help="JSONL (.gz, .zst), CSV, Parquet, a folder of text files, or a Hugging Face dataset: a folder or a name."
+    ),
+]
+Revision = Annotated[str | None, typer.Option(help="Commit, tag or branch of the model on the hub.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+
+
+@app.command()
+@taking_build_options
+def build(
+    options: BuildOptions,
+    model: Model,
+    documents: Documents,
+    out: Annotated[Path, typer.Option(help="Folder of the index.")],
+    revision: Revision = None,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another index in --out.")] = False,
+    keep_gradients: Annotated[
+        bool, typer.Option("--keep-gradients", help="Keep the rows from before the Hessian as well.")
+    ] = False,
+) -> None:
+    """Build the index of a corpus for a model. The same command resumes a build that was interrupted."""
+    from headwater_indexer.build import build_index
+
+    manifest = build_index(
+        model,
+        documents,
+        out,
+        options,
+        revision=revision,
+        device=device,
+        overwrite=overwrite,
+        keep_gradients=keep_gradients,
+        progress=TerminalProgress(),
+    )
+    typer.echo(
+        f"{out}: {manifest.documents:,} documents, {manifest.tokens:,} tokens, {manifest.width:,} columns from "
+        f"{len(manifest.layers)} layers, {manifest.bytes / 1e6:,.1f} MB\n"
+        f"{manifest.version}\nServe it: headwater-serve {out}",
+        err=True,
+    )
+    if manifest.documents_without_gradient:
+        typer.echo(f"{manifest.documents_without_gradient} documents have no gradient and will not be found", err=True)
+
+
+@app.command()
+@taking_build_options(long_documents="truncate")
+def scores(
+    options: BuildOptions,
+    model: Model,
+    documents: Documents,
+    queries: Annotated[Path, typer.Option(help='JSONL of {"id", "prompt", "response"}.')],
+    out: Annotated[Path, typer.Option(help="The .npy file to write: float32 [queries, documents].")],
+    revision: Revision = None,
+    device: Device = "auto",
+) -> None:
+    """Write the influence of every document on every query, to be graded against models retrained on subsets.
+
+    Long documents and queries are cut at their end here, as the training scripts behind such ground truths cut them;
+    `--long-documents windows` counts all of a document.
+    """
+    from headwater_indexer.scores import write_scores
+
+    shape = write_scores(
+        model, documents, queries, out, options, revision=revision, device=device, progress=TerminalProgress()
+    )
+    typer.echo(f"{out}: {shape[0]} queries, {shape[1]} documents", err=True)
+
+
+@app.command()
+def info(index: Annotated[Path, typer.Argument(help="Folder of an index.")]) -> None:
+    """Print an index's manifest as JSON."""
+    from headwater_indexer.manifest import Manifest
+
+    typer.echo(Manifest.read(index).model_dump_json(indent=2))
+
+
+@app.command()
+def verify(index: Annotated[Path, typer.Argument(help="Folder of an index.")]) -> None:
+    """Check every file of an index against its manifest."""
+    from headwater_indexer.index import verify_index
+
+    manifest = verify_index(index, TerminalProgress())
+    typer.echo(f"{index} is whole: {len(manifest.files)} files, {manifest.version}")
+
+
+def main() -> None:
+    """Runs the command; a HeadwaterError becomes one sentence on stderr and its exit code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.captureWarnings(True)
+    try:
+        app()
+    except HeadwaterError as error:
+        typer.echo(f"headwater-index: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("headwater-index: interrupted; the same command resumes", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

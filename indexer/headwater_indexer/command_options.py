@@ -1,0 +1,66 @@
+"""BuildOptions as options of a command: one for each field, with its type, default and help."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from typing import Annotated, Any, get_type_hints, overload
+
+import typer
+
+from headwater_indexer.corpus import Fields
+from headwater_indexer.options import BuildOptions
+
+Command = Callable[..., None]
+
+
+@overload
+def taking_build_options(command: Command) -> Command: ...
+
+
+@overload
+def taking_build_options(**defaults: Any) -> Callable[[Command], Command]: ...
+
+
+def taking_build_options(command: Command | None = None, **defaults: Any) -> Command | Callable[[Command], Command]:
+    """Replaces the parameter `options` of a command by one option for each field of BuildOptions and of Fields
+    (`--id-field` and the like). `defaults` are this command's own where they differ."""
+    if command is None:
+        return lambda decorated: _taking(decorated, defaults)
+    return _taking(command, defaults)
+
+
+def _taking(command: Command, defaults: dict[str, Any]) -> Command:
+    hints = get_type_hints(BuildOptions)
+    parameters = {
+        field.name: _parameter(field.name, hints[field.name], defaults.get(field.name, field.default), field.metadata)
+        for field in fields(BuildOptions)
+        if field.default is not MISSING
+    }
+    parameters |= {
+        f"{field.name}_field": _parameter(
+            f"{field.name}_field", str, field.default, {"help": f"Name of the field with a document's {field.name}."}
+        )
+        for field in fields(Fields)
+    }
+
+    @functools.wraps(command)
+    def run(**arguments: Any) -> None:
+        taken = {name: arguments.pop(name) for name in parameters}
+        names = Fields(**{field.name: taken.pop(f"{field.name}_field") for field in fields(Fields)})
+        command(options=BuildOptions(**taken, fields=names), **arguments)
+
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    merged = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name != "options"]
+    run.__signature__ = inspect.Signature([*merged, *parameters.values()])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in [*merged, *parameters.values()]}
+    return run
+
+
+def _parameter(name: str, hint: Any, default: Any, metadata: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[hint, typer.Option(help=metadata["help"])],
+    )

@@ -1,0 +1,106 @@
+"""What a build will take, said before it starts: sizes from counts, time from a timed sample."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headwater_indexer.batches import Batch
+from headwater_indexer.errors import StorageError
+from headwater_indexer.gradients import shard_size
+from headwater_indexer.layers import Layer
+from headwater_indexer.moments import moments_bytes
+from headwater_indexer.options import BuildOptions
+
+HESSIAN_SHARE = 0.15  # of the capture's time, for the passes over the store that follow it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Sizes in bytes, time in seconds."""
+
+    documents: int
+    windows: int
+    tokens: int
+    width: int
+    row_bytes: int
+    disk_bytes: int  # at its peak, beside the documents
+    moments_bytes: int  # of memory; 0 when the projections need none
+    hessian_bytes: int  # of memory
+    seconds: float
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.documents:,} documents in {self.windows:,} windows, {self.tokens:,} tokens",
+            f"{self.width:,} columns: {_size(self.row_bytes)} a document, {_size(self.disk_bytes)} of disk at most",
+            f"memory beside the model: {_size(self.moments_bytes)} for second moments, "
+            f"{_size(self.hessian_bytes)} for the Hessian",
+            f"about {_duration(self.seconds)} from here",
+        ]
+        return "\n".join(lines)
+
+
+def estimate_build(
+    options: BuildOptions,
+    layers: Sequence[Layer],
+    *,
+    documents: int,
+    windows: int,
+    tokens: int,
+    tokens_per_second: float,
+) -> Estimate:
+    """What this build will take, given its corpus in numbers and a measured rate of capture."""
+    shapes = [(min(options.rank, layer.out_dim), min(options.rank, layer.in_dim)) for layer in layers]
+    width = sum(rank_out * rank_in for rank_out, rank_in in shapes)
+    row_bytes = 4 * width
+    sampled = 0 if options.projection == "random" else min(tokens, options.moment_tokens)
+    hessian = sum(
+        4 * (out * into) ** 2 if options.hessian == "raw" else 8 * (out**2 + into**2 + out * into)
+        for out, into in shapes
+    )
+    return Estimate(
+        documents=documents,
+        windows=windows,
+        tokens=tokens,
+        width=width,
+        row_bytes=row_bytes,
+        # Rows and the search index; a shard of gradients goes as its whitened rows come.
+        disk_bytes=row_bytes * (2 * documents + min(documents, shard_size(width))),
+        moments_bytes=moments_bytes(layers) if sampled else 0,
+        hessian_bytes=hessian,
+        seconds=(sampled + tokens) * (1 + HESSIAN_SHARE) / tokens_per_second,
+    )
+
+
+def measure_rate(run: Callable[[Batch], object], batches: Sequence[Batch]) -> float:
+    """Tokens a second of `run` over a few batches, the first of them left out as a warm-up."""
+    run(batches[0])
+    start = time.perf_counter()
+    for batch in batches:
+        run(batch)
+    return sum(int(batch.attention_mask.sum()) for batch in batches) / (time.perf_counter() - start)
+
+
+def check_disk(folder: Path, needed: int) -> None:
+    """Raises StorageError when the disk of `folder` has fewer than `needed` bytes left."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StorageError(
+            f"{folder} has {_size(free)} free and the build needs {_size(needed)}: free some space, choose another "
+            "--out, or a lower --rank"
+        )
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

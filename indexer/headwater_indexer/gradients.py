@@ -1,0 +1,94 @@
+"""A corpus into rows: one row a document, the sum of its windows' projected gradients, shard by shard."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from headwater_indexer.batches import Batch, batches
+from headwater_indexer.capture import Capture
+from headwater_indexer.documents import DocumentStore
+from headwater_indexer.errors import NonFiniteGradient
+from headwater_indexer.progress import Step
+from headwater_indexer.windows import Encoder, LongDocuments, Window
+
+SHARD_BYTES = 128 << 20  # of a shard's rows
+SHARD_DOCUMENTS = (16, 1024)  # the fewest and the most documents in a shard
+
+
+def shard_size(width: int) -> int:
+    """Documents in a shard: what a killed build captures again at most."""
+    fewest, most = SHARD_DOCUMENTS
+    return min(most, max(fewest, SHARD_BYTES // (4 * width)))
+
+
+def shard_ranges(documents: int, width: int) -> list[range]:
+    """The documents' ordinals in each shard; the cut depends on the width alone, so a resumed build cuts the same."""
+    size = shard_size(width)
+    return [range(start, min(documents, start + size)) for start in range(0, documents, size)]
+
+
+def document_rows(
+    capture: Capture,
+    encoder: Encoder,
+    documents: DocumentStore,
+    ordinals: range,
+    width: int,
+    *,
+    long: LongDocuments,
+    step: Step,
+) -> Float32[np.ndarray, "documents width"]:
+    """The rows of the documents of one shard, not yet preconditioned. Influence is linear in the gradient, so the sum
+    of its windows' rows scores a document as the sum of its windows' scores does.
+
+    Raises NonFiniteGradient with the document's id.
+    """
+    windows: list[Window] = []
+    owners: list[int] = []
+    found = documents.by_ordinal(list(ordinals))
+    for place, document in enumerate(found):
+        own = encoder.document(document, long=long)
+        windows += own
+        owners += [place] * len(own)
+    rows = torch.zeros(len(ordinals), width)
+    owner_of = torch.tensor(owners, dtype=torch.int64)
+    try:
+        for order, batch_rows in capture.batches(windows):
+            rows.index_add_(0, owner_of[order], batch_rows)
+            step.advance(sum(len(windows[place].input_ids) for place in order))
+    except NonFiniteGradient as error:
+        culprit = found[owners[error.position or 0]]
+        raise NonFiniteGradient(f"document {culprit.id!r}: {error}") from error
+    return rows.numpy()
+
+
+def sample_batches(
+    encoder: Encoder, documents: DocumentStore, *, tokens: int, batch_tokens: int, long: LongDocuments
+) -> list[Batch]:
+    """Batches of documents spread evenly over the corpus, of about `tokens` tokens in all."""
+    windows: list[Window] = []
+    taken = 0
+    for ordinals in _spread(len(documents)):
+        for document in documents.by_ordinal(ordinals):
+            for window in encoder.document(document, long=long):
+                if taken >= tokens:
+                    return list(batches(windows, batch_tokens))
+                windows.append(window)
+                taken += len(window.input_ids)
+    return list(batches(windows, batch_tokens))
+
+
+def _spread(count: int, block: int = 256) -> Iterator[list[int]]:
+    """All ordinals, block by block, so that every beginning of the sequence covers the corpus evenly."""
+    stride = max(1, -(-count // block))
+    for start in _bit_reversed(stride):
+        yield list(range(start, count, stride))
+
+
+def _bit_reversed(count: int) -> Iterator[int]:
+    bits = max(1, (count - 1).bit_length())
+    for number in range(1 << bits):
+        reversed_number = int(format(number, f"0{bits}b")[::-1], 2)
+        if reversed_number < count:
+            yield reversed_number

@@ -1,0 +1,124 @@
+"""An index opened for questions: its folder verified, its model loaded, and one inner product a document."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from headwater_indexer.capture import capturing
+from headwater_indexer.checkpoint import Checkpoint, load_checkpoint
+from headwater_indexer.documents import DocumentStore
+from headwater_indexer.errors import IndexDamaged
+from headwater_indexer.hessian import Whitener
+from headwater_indexer.layers import Layer, select_layers
+from headwater_indexer.manifest import Manifest, verify_file
+from headwater_indexer.progress import Progress, Silent, counted
+from headwater_indexer.projection import Projections
+from headwater_indexer.search import FlatSearch, Hit, ScoreKind, Sign
+from headwater_indexer.store.shards import ShardStore
+from headwater_indexer.windows import Encoder, Pair
+from headwater_indexer.workspace import Workspace
+
+__all__ = ["Hit", "Index", "Pair", "verify_index"]
+
+QUERY_BATCH_TOKENS = 8192
+
+
+def verify_index(folder: Path, progress: Progress | None = None) -> Manifest:
+    """Checks every file of an index against its manifest. Raises IndexDamaged with the first that does not fit."""
+    manifest = Manifest.read(folder)
+    with (progress or Silent()).step("verifying", len(manifest.files), "file") as step:
+        for file in counted(manifest.files, step):
+            verify_file(folder, file)
+    return manifest
+
+
+class Index:
+    """Documents, rows and the model whose gradients they are. `rows` wants one caller at a time, the rest do not."""
+
+    def __init__(self, folder: Path, manifest: Manifest, checkpoint: Checkpoint) -> None:
+        work = Workspace(folder)
+        self.folder = folder
+        self.manifest = manifest
+        self.documents = DocumentStore(work.documents)
+        self._checkpoint = checkpoint
+        self._projections = Projections.load(work.projections)
+        self._whiten = Whitener.load(work.whitener, self._projections.layout)
+        self._search = FlatSearch.open(work.search, work.norms)
+        self._layers = _named_layers(checkpoint, manifest)
+        self._encoder = Encoder(checkpoint.tokenizer, manifest.windows.max_length)
+
+    @classmethod
+    def open(
+        cls, folder: Path, *, device: str = "auto", model: str | None = None, progress: Progress | None = None
+    ) -> "Index":
+        """Verifies the folder and loads its model, from `model` if the one of the build has moved.
+
+        Raises IndexDamaged for a folder that is incomplete, altered or of another format, or made with other weights
+        or another tokenizer than it loads; ModelError when the model cannot be loaded.
+        """
+        manifest = verify_index(folder, progress)
+        checkpoint = load_checkpoint(
+            model or manifest.model.id,
+            revision=None if model else manifest.model.revision,
+            device=device,
+            dtype=manifest.model.dtype,
+        )
+        for part, ours, theirs in (
+            ("weights", checkpoint.weights_sha256, manifest.model.weights_sha256),
+            ("tokenizer", checkpoint.tokenizer_sha256, manifest.model.tokenizer_sha256),
+        ):
+            if ours != theirs:
+                raise IndexDamaged(
+                    f"{folder} was made with other {part} than {checkpoint.id} has now (SHA-256 {theirs[:12]} in the "
+                    f"index, {ours[:12]} loaded): give the model that it was built for with --model, or build it again"
+                )
+        return cls(folder, manifest, checkpoint)
+
+    def encode(self, prompt: str, response: str) -> Pair:
+        """The pair in tokens. Raises PairError when it cannot be attributed."""
+        return self._encoder.pair(prompt, response)
+
+    def encode_messages(self, messages: list[dict[str, str]], response: str) -> Pair:
+        """A conversation, through the model's chat template, and the answer to it, in tokens. Raises PairError."""
+        return self._encoder.messages(messages, response)
+
+    def encode_truncated(self, prompt: str, response: str) -> Pair:
+        """As `encode`, but what is too long is cut as training scripts cut it: the beginning is kept."""
+        return self._encoder.truncated_pair(prompt, response)
+
+    def rows(self, pairs: Sequence[Pair]) -> Float32[np.ndarray, "pairs width"]:
+        """The whitened rows of pairs, by one forward and backward pass. Raises NonFiniteGradient with the position."""
+        with capturing(
+            self._checkpoint.model, self._layers, self._projections, batch_tokens=QUERY_BATCH_TOKENS
+        ) as capture:
+            whitened: Float32[np.ndarray, "pairs width"] = self._whiten(
+                capture([pair.window for pair in pairs])
+            ).numpy()
+        return whitened
+
+    def search(
+        self,
+        rows: Float32[np.ndarray, "pairs width"],
+        *,
+        top_k: int,
+        score: ScoreKind = "relatif",
+        sign: Sign = "positive",
+    ) -> list[list[Hit]]:
+        """The `top_k` most influential documents for each row; with `negative` those that work against it most."""
+        return self._search(rows, top_k=top_k, score=score, sign=sign)
+
+    def influences(self, rows: Float32[np.ndarray, "pairs width"]) -> Float32[np.ndarray, "pairs documents"]:
+        """The influence of every document on every pair, by a pass over the stored rows."""
+        stored = ShardStore.open(Workspace(self.folder).rows)
+        return np.concatenate([rows @ block.T for block in stored], axis=1)
+
+    def close(self) -> None:
+        """Closes the files that stay open while the index is served."""
+        self.documents.close()
+
+
+def _named_layers(checkpoint: Checkpoint, manifest: Manifest) -> list[Layer]:
+    by_name = {layer.name: layer for layer in select_layers(checkpoint.model, "all")}
+    return [by_name[name] for name in manifest.layers]

@@ -1,0 +1,65 @@
+"""Second moments of what goes into and comes back to each layer: the two factors of K-FAC (arXiv 1503.05671)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from headwater_indexer.batches import Batch
+from headwater_indexer.errors import NonFiniteGradient
+from headwater_indexer.layers import Layer
+from headwater_indexer.watch import watching
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moments:
+    """A = mean x x^T and S = mean d d^T over tokens, for one layer."""
+
+    input: Float[Tensor, "in_dim in_dim"]
+    output: Float[Tensor, "out_dim out_dim"]
+
+
+def moments_bytes(layers: Sequence[Layer]) -> int:
+    """Memory that measuring the moments of these layers takes, in bytes."""
+    return sum(4 * (layer.in_dim**2 + layer.out_dim**2) for layer in layers)
+
+
+def measure_moments(model: PreTrainedModel, layers: Sequence[Layer], batches: Iterable[Batch]) -> dict[str, Moments]:
+    """The second moments over all tokens of `batches`, padding left out, accumulated in float32.
+
+    Raises NonFiniteGradient with the layer's name when they are not finite.
+    """
+    device = model.device
+    inputs = {layer.name: torch.zeros(layer.in_dim, layer.in_dim, device=device) for layer in layers}
+    outputs = {layer.name: torch.zeros(layer.out_dim, layer.out_dim, device=device) for layer in layers}
+    tokens = 0
+    mask: Tensor
+
+    def on_input(name: str, activation: Tensor) -> Tensor:
+        flat = activation[mask].float()
+        inputs[name].addmm_(flat.T, flat)
+        return mask
+
+    def on_output_grad(name: str, mask: Tensor, grad: Tensor) -> None:
+        flat = grad[mask].float()
+        outputs[name].addmm_(flat.T, flat)
+
+    with watching(model, layers, on_input, on_output_grad) as run:
+        for batch in batches:
+            mask = batch.attention_mask.to(device).bool()
+            run(batch.to(device))
+            tokens += int(mask.sum())
+    moments = {
+        layer.name: Moments(input=inputs[layer.name].cpu() / tokens, output=outputs[layer.name].cpu() / tokens)
+        for layer in layers
+    }
+    for name, moment in moments.items():
+        if not (moment.input.isfinite().all() and moment.output.isfinite().all()):
+            raise NonFiniteGradient(
+                f"the second moments of layer {name} are not finite: the model overflows in its number format. "
+                "Try --dtype float32."
+            )
+    return moments

@@ -1,0 +1,81 @@
+"""What a build can be told: a handful of fields, parsed once at the edge."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headwater_indexer.checkpoint import Checkpoint
+from headwater_indexer.corpus import Fields
+from headwater_indexer.errors import UsageError
+from headwater_indexer.hessian import HessianKind
+from headwater_indexer.projection import ProjectionKind
+from headwater_indexer.windows import LongDocuments
+
+LONGEST_WINDOW = 1024  # tokens, unless the model has fewer positions or --max-length says otherwise
+
+
+def _option(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """How documents become rows. Everything here, with the model and the corpus, decides the index bit for bit.
+
+    The commands take their options, defaults and help from these fields.
+    """
+
+    layers: str = _option("mlp", "Layers to watch: mlp, attention, all, or a pattern over their names.")
+    rank: int = _option(32, "Rank of both projections of each layer; at most the layer's width.")
+    projection: ProjectionKind = _option("whitened", "How gradients are projected before the Hessian.")
+    hessian: HessianKind = _option("ekfac", "The curvature that projected gradients are preconditioned by.")
+    damping: float = _option(0.1, "Added to the Hessian, over the mean eigenvalue of each layer.")
+    seed: int = _option(0, "Of the random projections.")
+    max_length: int | None = _option(
+        None, f"Tokens in a window. (default: as many as the model has positions, at most {LONGEST_WINDOW})"
+    )
+    long_documents: LongDocuments = _option(
+        "windows", "Documents longer than a window: several windows, or the first alone, as many trainers do."
+    )
+    batch_tokens: int = _option(4096, "Tokens in a batch, padding included.")
+    moment_tokens: int = _option(262_144, "Tokens of the sample that projections are fitted on.")
+    dtype: str = _option("auto", "Of the weights: auto, float32, bfloat16, float16. auto is float32 on the CPU.")
+    split: str = _option("train", "Split of a Hugging Face dataset.")
+    fields: Fields = field(default_factory=Fields)
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for numbers that no build can use."""
+        for name in ("rank", "batch_tokens", "moment_tokens"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: it must be at least 1")
+        if not 0 < self.damping < float("inf"):
+            raise UsageError(f"--damping {self.damping}: it must be above 0")
+
+    def window_length(self, checkpoint: Checkpoint) -> int:
+        """The longest window in tokens. Raises UsageError when the model has fewer positions than asked for."""
+        positions = checkpoint.max_length
+        if self.max_length is not None and positions is not None and self.max_length > positions:
+            raise UsageError(f"--max-length {self.max_length}: {checkpoint.id} has {positions} positions")
+        return self.max_length or min(LONGEST_WINDOW, positions or LONGEST_WINDOW)
+
+
+def fingerprint(options: BuildOptions, checkpoint: Checkpoint, documents: str) -> str:
+    """SHA-256 of all that goes into a build; the files of the corpus by name, size and time of change."""
+    described = {
+        "options": asdict(options),
+        "weights": checkpoint.weights_sha256,
+        "dtype": checkpoint.dtype,
+        "tokenizer": checkpoint.tokenizer_sha256,
+        "documents": _stamp(documents),
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _stamp(documents: str) -> list[tuple[str, int, int]] | str:
+    path = Path(documents)
+    if not path.exists():
+        return documents  # a name on the hub
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]

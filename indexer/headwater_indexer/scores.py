@@ -1,0 +1,88 @@
+"""The matrix of influence scores, [queries, documents], that attributions are graded by."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from headwater_indexer.build import build_index
+from headwater_indexer.durable import replacing
+from headwater_indexer.errors import CorpusError
+from headwater_indexer.index import Index
+from headwater_indexer.options import BuildOptions
+from headwater_indexer.progress import Progress, Silent
+
+ROWS_AT_ONCE = 64  # queries whose whitened rows are in memory together
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question of a file of queries."""
+
+    id: str
+    prompt: str
+    response: str
+
+
+def read_queries(path: Path) -> list[Query]:
+    """Queries from JSONL: {"id", "prompt", "response"}, other fields ignored. Raises CorpusError with the line."""
+    queries: list[Query] = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            query = Query(id=str(record["id"]), prompt=record.get("prompt") or "", response=record["response"])
+        except json.JSONDecodeError as error:
+            raise CorpusError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CorpusError(f'{path}:{number}: a query is {{"id": ..., "prompt": ..., "response": ...}}') from error
+        if not isinstance(query.prompt, str) or not isinstance(query.response, str) or not query.response:
+            raise CorpusError(
+                f"{path}:{number}: query {query.id!r}: prompt and response must be text, response not empty"
+            )
+        queries.append(query)
+    if not queries:
+        raise CorpusError(f"{path} holds no queries")
+    return queries
+
+
+def score_matrix(index: Index, queries: list[Query]) -> Float32[np.ndarray, "queries documents"]:
+    """Influence of every document on every query, in the documents' order; what is too long is cut at its end."""
+    pairs = [index.encode_truncated(query.prompt, query.response) for query in queries]
+    starts = range(0, len(pairs), ROWS_AT_ONCE)
+    return np.concatenate([index.influences(index.rows(pairs[start : start + ROWS_AT_ONCE])) for start in starts])
+
+
+def write_scores(
+    model: str,
+    documents: str,
+    queries_file: Path,
+    out: Path,
+    options: BuildOptions,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> tuple[int, int]:
+    """Builds an index aside, scores all documents for all queries, writes `out` as float32 .npy; returns its shape."""
+    progress = progress or Silent()
+    queries = read_queries(queries_file)
+    with tempfile.TemporaryDirectory(prefix="headwater-scores-", dir=out.resolve().parent) as aside:
+        folder = Path(aside)
+        build_index(model, documents, folder, options, revision=revision, device=device, progress=progress)
+        index = Index.open(folder, device=device, progress=progress)
+        try:
+            matrix = score_matrix(index, queries)
+        finally:
+            index.close()
+    with replacing(out) as target, target.open("wb") as file:
+        np.save(file, matrix, allow_pickle=False)
+    return matrix.shape[0], matrix.shape[1]

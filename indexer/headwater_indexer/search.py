@@ -1,0 +1,148 @@
+"""Exact search by inner product: FAISS over unit rows, with the rows' norms beside.
+
+relatif    <v_q, u_z>                u_z = v_z / ||v_z||: the index's own inner product
+cosine     <v_q, u_z> / ||v_q||      the same ranking, comparable between queries
+influence  <v_q, u_z> ||v_z||        scored over all rows: no order of unit rows tells its ranking
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Float32, Int64
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from headwater_indexer.durable import replacing
+from headwater_indexer.errors import DataError, IndexDamaged, MissingPackage
+
+ScoreKind = Literal["relatif", "influence", "cosine"]
+Sign = Literal["positive", "negative"]
+Rows = Float32[np.ndarray, "rows width"]
+BLOCK_BYTES = 64 << 20  # of rows scored at once
+GPU_TOP_K = 2048  # FAISS's limit on a GPU
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One document found. `percentile` is the share of all documents, in percent, that score lower."""
+
+    ordinal: int
+    score: float
+    percentile: float
+
+
+def import_faiss() -> Any:
+    """FAISS, from either of the two packages that provide it. Raises MissingPackage with what to install."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise MissingPackage(
+            "FAISS is not installed: pip install 'headwater[cpu]', or 'headwater[gpu]' on a machine with an NVIDIA GPU "
+            "(one of the two: they provide the same module)"
+        ) from error
+    return faiss
+
+
+def write_flat_index(path: Path, norms_path: Path, blocks: Iterable[Rows], width: int) -> Float[np.ndarray, " rows"]:
+    """Builds the index of the blocks' unit rows and writes it; returns and writes the rows' norms.
+
+    A row of zeros stays one and scores 0. Raises DataError for a row that is not finite: FAISS would return it always
+    or never, without an error.
+    """
+    faiss = import_faiss()
+    index = faiss.IndexFlatIP(width)
+    norms: list[Float[np.ndarray, " rows"]] = []
+    for block in blocks:
+        block_norms = np.sqrt(np.einsum("rw,rw->r", block, block, dtype=np.float64))
+        if not np.isfinite(block_norms).all():
+            raise DataError(f"row {index.ntotal + int(np.flatnonzero(~np.isfinite(block_norms))[0])} is not finite")
+        index.add(np.ascontiguousarray(block / np.where(block_norms > 0, block_norms, 1)[:, None], dtype=np.float32))
+        norms.append(block_norms)
+    found = np.concatenate(norms) if norms else np.zeros(0)
+    with replacing(path) as aside:
+        faiss.write_index(index, str(aside))
+    with replacing(norms_path) as aside:
+        save_file({"norms": found}, aside)
+    return found
+
+
+class FlatSearch:
+    """All scores of a query in one pass over the rows."""
+
+    def __init__(self, index: Any, norms: Float[np.ndarray, " rows"]) -> None:
+        self._faiss = import_faiss()
+        self._norms = norms
+        self._on_gpu = _on_gpu(self._faiss, index)
+        self._index = self._on_gpu or index
+        self._flat = index
+
+    @classmethod
+    def open(cls, path: Path, norms_path: Path) -> "FlatSearch":
+        faiss = import_faiss()
+        try:
+            index = faiss.read_index(str(path))
+            norms = load_file(norms_path)["norms"]
+        except (RuntimeError, OSError, SafetensorError, KeyError) as error:
+            raise IndexDamaged(f"{path} cannot be read: build the index again") from error
+        if index.ntotal != len(norms):
+            raise IndexDamaged(f"{path} holds {index.ntotal} rows and {norms_path.name} {len(norms)}")
+        return cls(index, norms)
+
+    @property
+    def device(self) -> str:
+        return "cpu" if self._on_gpu is None else "gpu"
+
+    def __len__(self) -> int:
+        return len(self._norms)
+
+    def __call__(
+        self, queries: Float32[np.ndarray, "queries width"], *, top_k: int, score: ScoreKind, sign: Sign
+    ) -> list[list[Hit]]:
+        """The `top_k` documents of each query, the most influential first; fewer when the index holds fewer."""
+        direction = 1.0 if sign == "positive" else -1.0
+        top_k = min(top_k, len(self))
+        queries = np.ascontiguousarray(queries * np.float32(direction))
+        if score == "influence":
+            scores, ordinals = self._top_influence(queries, top_k)
+        else:
+            index = self._index if top_k <= GPU_TOP_K else self._flat
+            scores, ordinals = index.search(queries, top_k)
+            if score == "cosine":
+                lengths = np.linalg.norm(queries, axis=1, keepdims=True)
+                scores = scores / np.where(lengths > 0, lengths, 1)
+        return [
+            [
+                Hit(ordinal=int(o), score=direction * float(s), percentile=_percentile(rank, len(self), sign))
+                for rank, (o, s) in enumerate(zip(row_ordinals, row_scores, strict=True), start=1)
+            ]
+            for row_ordinals, row_scores in zip(ordinals, scores, strict=True)
+        ]
+
+    def _top_influence(
+        self, queries: Float32[np.ndarray, "queries width"], top_k: int
+    ) -> tuple[Float[np.ndarray, "queries top_k"], Int64[np.ndarray, "queries top_k"]]:
+        rows = self._faiss.rev_swig_ptr(self._flat.get_xb(), len(self) * self._flat.d).reshape(len(self), self._flat.d)
+        step = max(1, BLOCK_BYTES // (4 * self._flat.d))
+        scores = np.concatenate([queries @ rows[start : start + step].T for start in range(0, len(self), step)], axis=1)
+        scores = scores * self._norms
+        best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
+        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+        ordinals = np.take_along_axis(best, order, axis=1)
+        return np.take_along_axis(scores, ordinals, axis=1), ordinals
+
+
+def _on_gpu(faiss: Any, index: Any) -> Any | None:
+    """A float16 copy on the first GPU that FAISS sees; None without one (faiss-cpu has not even the names)."""
+    if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
+        return None
+    options = faiss.GpuClonerOptions()
+    options.useFloat16 = True
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index, options)
+
+
+def _percentile(rank: int, documents: int, sign: Sign) -> float:
+    below = (documents - rank) / documents if sign == "positive" else (rank - 1) / documents
+    return 100.0 * below

@@ -1,0 +1,146 @@
+"""Text into token windows: what the model sees, and from which token on the loss counts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int32
+from transformers import PreTrainedTokenizerBase
+
+from headwater_indexer.corpus import Document
+from headwater_indexer.errors import ConfigurationError, PairError
+
+LongDocuments = Literal["windows", "truncate"]
+TokenIds = Int32[np.ndarray, " time"]
+SHORTEST_WINDOW = 8  # tokens; below this a window has hardly any context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """One sequence for the model. The loss is summed over the tokens from `first_target` to the end."""
+
+    input_ids: TokenIds
+    first_target: int  # >= 1: a token is predicted from those before it
+
+    @property
+    def targets(self) -> int:
+        return max(0, len(self.input_ids) - self.first_target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A prompt and response in tokens; the loss counts on the response alone."""
+
+    input_ids: tuple[int, ...]
+    prompt_tokens: int
+    response_tokens: int
+
+    @property
+    def window(self) -> Window:
+        return Window(input_ids=np.asarray(self.input_ids, dtype=np.int32), first_target=max(1, self.prompt_tokens))
+
+
+class Encoder:
+    """Tokenises documents and questions with what the tokenizer puts around a text by itself."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+        """`max_length` in tokens is the longest window. Raises ConfigurationError when it is too short to be useful."""
+        if max_length < SHORTEST_WINDOW:
+            raise ConfigurationError(f"--max-length {max_length}: a window needs at least {SHORTEST_WINDOW} tokens")
+        self.max_length = max_length
+        self._tokenizer = tokenizer
+        self._prefix, self._suffix = _special_tokens_around(tokenizer)
+
+    def document(self, document: Document, *, long: LongDocuments = "windows") -> list[Window]:
+        """The document's windows. Each token but the first is predicted exactly once: a window begins with the last
+        token of the one before it. Windows without a token that counts are left out; `truncate` keeps the first."""
+        prompt = self._ids(document.prompt) if document.prompt else []
+        tokens = np.asarray([*self._prefix, *prompt, *self._ids(document.text), *self._suffix], dtype=np.int32)
+        first_target = len(self._prefix) + len(prompt) if document.prompt is not None else 1
+        if long == "truncate":
+            tokens = tokens[: self.max_length]
+        starts = range(0, max(1, len(tokens) - 1), self.max_length - 1)
+        windows = [
+            Window(input_ids=tokens[start : start + self.max_length], first_target=max(1, first_target - start))
+            for start in starts
+        ]
+        return [window for window in windows if window.targets > 0]
+
+    def pair(self, prompt: str, response: str) -> Pair:
+        """A question in tokens. Raises PairError when the response is empty or the pair too long."""
+        return self._checked(prompt, response, self._prefix, "response")
+
+    def messages(self, messages: Sequence[dict[str, str]], response: str) -> Pair:
+        """A conversation through the model's chat template, and the answer to it, in tokens.
+
+        Raises PairError when the tokenizer has no template, or the template refuses the messages.
+        """
+        if not self._tokenizer.chat_template:
+            raise PairError(
+                "this model's tokenizer has no chat template: send `prompt` instead of `messages`",
+                param="messages",
+                code="no_chat_template",
+            )
+        try:
+            prompt = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        except Exception as error:
+            raise PairError(
+                "the model's chat template refuses these messages: check roles and their order",
+                param="messages",
+                code="invalid_messages",
+            ) from error
+        return self._checked(str(prompt), response, [], "messages")
+
+    def truncated_pair(self, prompt: str, response: str) -> Pair:
+        """A question cut as training scripts cut long examples: the beginning is kept. A prompt that would leave no
+        room for the response loses its own beginning, down to half the length."""
+        prompt_ids, response_ids = self._split(prompt, response, self._prefix)
+        if len(prompt_ids) >= self.max_length:
+            prompt_ids = prompt_ids[-(self.max_length // 2) :]
+        return _pair(prompt_ids, response_ids[: self.max_length - len(prompt_ids)])
+
+    def _checked(self, prompt: str, response: str, prefix: list[int], context: str) -> Pair:
+        pair = _pair(*self._split(prompt, response, prefix))
+        if len(pair.input_ids) > self.max_length:
+            raise PairError(
+                f"prompt and response have {len(pair.input_ids)} tokens ({pair.prompt_tokens} + "
+                f"{pair.response_tokens}), and this index takes at most {self.max_length}: shorten the prompt, or ask "
+                "about a part",
+                param=context,
+                code="too_long",
+            )
+        return pair
+
+    def _split(self, prompt: str, response: str, prefix: list[int]) -> tuple[list[int], list[int]]:
+        """The ids of both, tokenised apart, as a server hands them on: the response follows the prompt's tokens."""
+        if not response:
+            raise PairError(
+                "the response is empty: send the text to attribute", param="response", code="empty_response"
+            )
+        return [*prefix, *self._ids(prompt)], self._ids(response)
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _pair(prompt_ids: list[int], response_ids: list[int]) -> Pair:
+    if len(prompt_ids) + len(response_ids) < 2 or not response_ids:
+        raise PairError(
+            "the response has no token that is predicted from another: send a prompt, or a longer response",
+            param="response",
+            code="empty_response",
+        )
+    return Pair(
+        input_ids=(*prompt_ids, *response_ids), prompt_tokens=len(prompt_ids), response_tokens=len(response_ids)
+    )
+
+
+def _special_tokens_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """What this tokenizer puts before and after a text by itself, such as <s>."""
+    plain = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+    dressed = list(tokenizer("a")["input_ids"])
+    for start in range(len(dressed) - len(plain) + 1):
+        if dressed[start : start + len(plain)] == plain:
+            return dressed[:start], dressed[start + len(plain) :]
+    return [], []

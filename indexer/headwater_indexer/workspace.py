@@ -1,0 +1,131 @@
+"""The folder of a build: one builder at a time, resumed only with the same inputs, never mixed with other files."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from headwater_indexer.durable import PARTIAL, make_folder, replacing
+from headwater_indexer.errors import ConfigurationError
+from headwater_indexer.manifest import MANIFEST, Manifest
+
+JOURNAL = "build.json"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where each part of an index lies."""
+
+    folder: Path
+
+    @property
+    def documents(self) -> Path:
+        return self.folder / "documents.sqlite"
+
+    @property
+    def unfinished_documents(self) -> Path:
+        return self.folder / f"documents.sqlite{PARTIAL}"
+
+    @property
+    def projections(self) -> Path:
+        return self.folder / "projections.safetensors"
+
+    @property
+    def whitener(self) -> Path:
+        return self.folder / "whitener.safetensors"
+
+    @property
+    def gradients(self) -> Path:
+        """Shards of rows before whitening; gone when the build is done, unless they are kept."""
+        return self.folder / "gradients"
+
+    @property
+    def rows(self) -> Path:
+        return self.folder / "rows"
+
+    @property
+    def search(self) -> Path:
+        return self.folder / "search.faiss"
+
+    @property
+    def norms(self) -> Path:
+        return self.folder / "norms.safetensors"
+
+    def files(self, *, gradients: bool) -> list[Path]:
+        """The files of a finished index, but for its manifest; with or without the shards of gradients."""
+        folders = [self.rows, self.gradients] if gradients else [self.rows]
+        shards = [file for folder in folders for file in sorted(folder.iterdir())]
+        return [self.documents, self.projections, self.whitener, self.search, self.norms, *shards]
+
+    def begin(self, inputs_sha256: str, *, overwrite: bool) -> Manifest | None:
+        """Readies the folder for a build of these inputs, to be begun or resumed.
+
+        Returns the manifest if they have been built already. Raises ConfigurationError when the folder holds another
+        index, another unfinished build, or somebody's files.
+        """
+        if (self.folder / MANIFEST).exists() and not overwrite:
+            manifest = Manifest.read(self.folder)
+            if manifest.inputs_sha256 == inputs_sha256:
+                return manifest
+            raise ConfigurationError(
+                f"{self.folder} holds an index of other options, another model or other documents: choose another "
+                "--out, or --overwrite it"
+            )
+        begun = self._begun()
+        if begun != inputs_sha256:
+            if begun is not None and not overwrite:
+                raise ConfigurationError(
+                    f"{self.folder} holds an unfinished build of other options, another model or documents that have "
+                    "changed since: run it with the former ones to resume it, or --overwrite it"
+                )
+            if begun is None and not (self.folder / MANIFEST).exists() and any(self.folder.iterdir()):
+                raise ConfigurationError(f"{self.folder} holds other files: choose a new or empty folder for --out")
+            self.clear()
+        with replacing(self.folder / JOURNAL) as aside:
+            aside.write_text(json.dumps({"inputs_sha256": inputs_sha256}))
+        return None
+
+    def clear(self) -> None:
+        """Removes what a build makes, the manifest first, and nothing else."""
+        (self.folder / MANIFEST).unlink(missing_ok=True)
+        for folder in (self.rows, self.gradients):
+            shutil.rmtree(folder, ignore_errors=True)
+        single = (self.documents, self.projections, self.whitener, self.search, self.norms, self.folder / JOURNAL)
+        for file in single:
+            for leftover in self.folder.glob(f"{file.name}*"):
+                leftover.unlink()
+
+    def finish(self, manifest: Manifest, *, keep_gradients: bool) -> None:
+        """Makes the folder an index, and clears what the build alone needed."""
+        manifest.write(self.folder)
+        (self.folder / JOURNAL).unlink(missing_ok=True)
+        if not keep_gradients:
+            shutil.rmtree(self.gradients, ignore_errors=True)
+
+    def _begun(self) -> str | None:
+        try:
+            return str(json.loads((self.folder / JOURNAL).read_text())["inputs_sha256"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            return "unreadable"
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[Workspace]:
+    """The folder, made if need be and locked. Raises ConfigurationError when another build works in it."""
+    make_folder(folder)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield Workspace(folder)
+    except BlockingIOError as error:
+        raise ConfigurationError(
+            f"another build is at work in {folder}: wait for it, or choose another --out"
+        ) from error
+    finally:
+        os.close(descriptor)

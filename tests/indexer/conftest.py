@@ -1,0 +1,114 @@
+"""Small random models of real configuration classes, and a corpus of a few sentences to index with them."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    GemmaConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
+
+VOCABULARY = 320
+WORDS = ["river", "lake", "delta", "mouth", "bank", "flood", "stream", "source", "water", "stone", "mill", "bridge"]
+VERBS = ["feeds", "crosses", "joins", "leaves", "carries", "turns", "follows", "hides"]
+
+_SMALL = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
+CONFIGS = {
+    "gpt2": lambda: GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64),
+    "llama": lambda: LlamaConfig(**_SMALL, num_key_value_heads=2),
+    "llama-bias": lambda: LlamaConfig(**_SMALL, num_key_value_heads=2, attention_bias=True, mlp_bias=True),
+    "qwen2": lambda: Qwen2Config(**_SMALL, num_key_value_heads=2),
+    "gpt-neox": lambda: GPTNeoXConfig(**_SMALL),
+    "gemma": lambda: GemmaConfig(**_SMALL, num_key_value_heads=1, head_dim=8),
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., PreTrainedModel]:
+    """A model of a family with random weights large enough that every layer's gradient is well above rounding."""
+
+    def make(family: str, seed: int = 0) -> PreTrainedModel:
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(CONFIGS[family](), dtype=torch.float32)
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if "norm" not in name and "ln_" not in name and "layernorm" not in name:
+                    weight.normal_(0, 0.15)
+        return model.eval().requires_grad_(False)
+
+    return make
+
+
+def sentences(count: int, seed: int = 0) -> list[str]:
+    """Different sentences of 5 to 40 words."""
+    draw = random.Random(seed)
+    return [
+        " ".join(
+            f"the {draw.choice(WORDS)} {draw.choice(VERBS)} the {draw.choice(WORDS)} {number}"
+            for _ in range(draw.randint(1, 8))
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE, as GPT-2's, trained on the sentences."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(sentences(200), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|endoftext|>")
+
+
+@pytest.fixture(scope="session")
+def checkpoint_folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_model: Callable[..., PreTrainedModel],
+    tokenizer: PreTrainedTokenizerFast,
+) -> Path:
+    """A GPT-2 with its tokenizer, saved as a user would."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    make_model("gpt2").save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 documents in JSONL, some of them longer than the model's 64 positions."""
+    path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+    with path.open("w") as file:
+        for number, text in enumerate(sentences(120, seed=1)):
+            record = {"id": f"doc-{number:03d}", "text": text, "source": f"source-{number % 5}", "number": number}
+            file.write(json.dumps(record) + "\n")
+    return path

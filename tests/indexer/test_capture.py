@@ -1,0 +1,115 @@
+"""Captured rows against their slow twin: the full gradient by autograd, then projected."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from headwater_indexer.capture import capturing
+from headwater_indexer.errors import ModelError, NonFiniteGradient
+from headwater_indexer.layers import Layer, select_layers
+from headwater_indexer.projection import Projections, make_projections
+from headwater_indexer.windows import Window
+
+MakeModel = Callable[..., PreTrainedModel]
+FAMILIES = ["gpt2", "llama", "llama-bias", "qwen2", "gpt-neox", "gemma"]
+
+
+def windows(seed: int = 0, lengths: tuple[int, ...] = (64, 5, 33, 2, 17, 64, 48)) -> list[Window]:
+    draw = np.random.default_rng(seed)
+    return [
+        Window(input_ids=draw.integers(0, 320, length).astype(np.int32), first_target=1 if length < 30 else 9)
+        for length in lengths
+    ]
+
+
+def autograd_row(model: PreTrainedModel, layers: list[Layer], projections: Projections, window: Window) -> Tensor:
+    """The gradient of one unpadded sequence's summed loss with respect to each weight, then through P_out and P_in."""
+    modules = dict(model.named_modules())
+    weights = [modules[layer.name].get_parameter("weight") for layer in layers]
+    for weight in weights:
+        weight.requires_grad_(True)
+    ids = torch.from_numpy(window.input_ids.astype("int64"))[None]
+    logits = model(input_ids=ids).logits[0, window.first_target - 1 : -1]
+    loss = functional.cross_entropy(logits, ids[0, window.first_target :], reduction="sum")
+    gradients = torch.autograd.grad(loss, weights)
+    for weight in weights:
+        weight.requires_grad_(False)
+    parts = []
+    for layer, gradient in zip(layers, gradients, strict=True):
+        full = gradient.T if isinstance(modules[layer.name], Conv1D) else gradient  # [out_dim, in_dim]
+        projection = projections[layer.name]
+        parts.append((projection.output @ full @ projection.input.T).flatten())
+    return torch.cat(parts)
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_are_projected_autograd_gradients(family: str, make_model: MakeModel) -> None:
+    model = make_model(family)
+    layers = select_layers(model, "all")
+    projections = make_projections("random", layers, rank=8, seed=1)
+    asked = windows()
+    with capturing(model, layers, projections, batch_tokens=256) as capture:
+        rows = capture(asked)
+    for row, window in zip(rows, asked, strict=True):
+        expected = autograd_row(model, layers, projections, window)
+        assert relative(row, expected) < 1e-5
+        for columns in projections.layout.columns.values():
+            if expected[columns].norm() < 1e-4 * expected.norm():
+                continue  # two tokens attend to one: that query has no gradient but rounding
+            assert relative(row[columns], expected[columns]) < 2e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_row_does_not_depend_on_its_batch(family: str, make_model: MakeModel) -> None:
+    model = make_model(family)
+    layers = select_layers(model, "all")
+    projections = make_projections("random", layers, rank=8, seed=1)
+    asked = windows()
+    with capturing(model, layers, projections, batch_tokens=1) as one_by_one:
+        alone = one_by_one(asked)
+    for budget in (128, 256, 10_000):
+        with capturing(model, layers, projections, batch_tokens=budget) as capture:
+            for row, expected in zip(capture(asked), alone, strict=True):
+                assert relative(row, expected) < 1e-5
+
+
+def test_a_layer_that_is_used_twice_counts_twice(make_model: MakeModel) -> None:
+    model = make_model("llama")
+    model.model.layers[1].mlp = model.model.layers[0].mlp
+    layers = select_layers(model, "mlp")
+    assert [layer.name for layer in layers] == [f"model.layers.0.mlp.{part}_proj" for part in ("gate", "up", "down")]
+    projections = make_projections("random", layers, rank=8, seed=1)
+    with capturing(model, layers, projections, batch_tokens=256) as capture:
+        rows = capture(windows())
+    for row, window in zip(rows, windows(), strict=True):
+        assert relative(row, autograd_row(model, layers, projections, window)) < 1e-5
+
+
+def test_hooks_are_gone_after_an_error_and_weights_stay_frozen(make_model: MakeModel) -> None:
+    model = make_model("gpt2")
+    layers = select_layers(model, "all")
+    projections = make_projections("random", layers, rank=4, seed=1)
+    with pytest.raises(RuntimeError, match="broken"), capturing(model, layers, projections, batch_tokens=64):
+        raise RuntimeError("broken")
+    assert not any(module._forward_hooks for module in model.modules())
+    assert not any(weight.requires_grad or weight.grad is not None for weight in model.parameters())
+
+
+def test_a_loss_that_is_not_finite_names_the_sequence(make_model: MakeModel) -> None:
+    model = make_model("gpt2")
+    with torch.no_grad():
+        model.transformer.wte.weight[7] = float("nan")
+    layers = select_layers(model, "mlp")
+    asked = [Window(input_ids=np.array([1, 2, 3], dtype=np.int32), first_target=1)] * 2
+    asked.append(Window(input_ids=np.array([1, 7, 3], dtype=np.int32), first_target=1))
+    model.lm_head.weight = nn.Parameter(torch.randn(320, 32), requires_grad=False)  # untied
