@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+
 from headwater import AsyncClient, Client
 
 DOCUMENT = {"id": "a/b?c", "object": "document", "text": "To be", "source": "Hamlet", "metadata": {"year": 1603}}

@@ -3,8 +3,9 @@
 import socket
 import time
 
-import headwater
 import pytest
+
+import headwater
 
 QUESTION = {"prompt": "p", "response": "r"}
 

@@ -4,6 +4,7 @@ import inspect
 
 import httpx2
 import pytest
+
 from headwater import AsyncClient, Client, Message
 
 

@@ -6,6 +6,7 @@ import time
 import warnings
 
 import pytest
+
 from headwater import AsyncClient, Client, InsecureTransportWarning, errors
 
 

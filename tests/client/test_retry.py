@@ -4,12 +4,13 @@ import random
 from email.utils import formatdate
 
 import pytest
+
 from headwater.retry import MAX_RETRY_AFTER, backoff, pause_before_retry, read_retry_after
 
 
 @pytest.mark.parametrize("attempt", [0, 1, 2, 3, 4, 10, 5000])
 def test_backoff_spreads_between_half_a_second_and_eight(attempt):
-    generator = random.Random(3)  # noqa: S311
+    generator = random.Random(3)
     ceiling = min(8.0, 0.5 * 2 ** min(attempt + 1, 10))
     pauses = [backoff(attempt, generator) for _ in range(2000)]
     assert min(pauses) >= 0.5
@@ -33,7 +34,7 @@ def test_retry_after_as_an_http_date(ahead, seconds):
 
 
 def test_the_servers_word_replaces_the_backoff_up_to_two_minutes():
-    generator = random.Random(0)  # noqa: S311
+    generator = random.Random(0)
     assert pause_before_retry(0, 30.0, generator) == 30.0
     assert pause_before_retry(0, MAX_RETRY_AFTER, generator) == 120.0
     assert pause_before_retry(0, MAX_RETRY_AFTER + 1, generator) is None
