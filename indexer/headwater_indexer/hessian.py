@@ -30,7 +30,8 @@ class Whitener:
     """Per layer an input and an output basis (or one basis for both) and a scale for each coordinate."""
 
     def __init__(self, tensors: Mapping[str, Tensor], layout: RowLayout) -> None:
-        self._tensors = dict(tensors)
+        # A matrix's order in memory decides how its products are rounded: one order, fitted or loaded.
+        self._tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         self._layout = layout
 
     @classmethod
@@ -56,7 +57,7 @@ class Whitener:
 
     def save(self, path: Path) -> None:
         with replacing(path) as aside:
-            save_file({name: tensor.contiguous() for name, tensor in self._tensors.items()}, aside)
+            save_file(self._tensors, aside)
 
     @classmethod
     def load(cls, path: Path, layout: RowLayout) -> "Whitener":

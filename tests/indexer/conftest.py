@@ -42,8 +42,8 @@ CONFIGS = {
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # these models are too small to share
 
 
 @pytest.fixture(scope="session")

@@ -112,4 +112,22 @@ def test_a_loss_that_is_not_finite_names_the_sequence(make_model: MakeModel) -> 
     layers = select_layers(model, "mlp")
     asked = [Window(input_ids=np.array([1, 2, 3], dtype=np.int32), first_target=1)] * 2
     asked.append(Window(input_ids=np.array([1, 7, 3], dtype=np.int32), first_target=1))
-    model.lm_head.weight = nn.Parameter(torch.randn(320, 32), requires_grad=False)  # untied
+    model.lm_head.weight = nn.Parameter(torch.randn(320, 32), requires_grad=False)  # untied from the inputs
+    with (
+        capturing(model, layers, make_projections("random", layers, rank=4, seed=1), batch_tokens=64) as capture,
+        pytest.raises(NonFiniteGradient, match="sequence 2 is not finite") as raised,
+    ):
+        capture(asked)
+    assert raised.value.position == 2
+
+
+def test_a_layer_that_takes_no_part_is_named(make_model: MakeModel) -> None:
+    model = make_model("llama")
+    model.add_module("spare", nn.Linear(4, 4))
+    layers = select_layers(model, "spare|gate_proj")
+    projections = make_projections("random", layers, rank=4, seed=1)
+    with (
+        capturing(model, layers, projections, batch_tokens=64) as capture,
+        pytest.raises(ModelError, match="layer spare took no part in the loss"),
+    ):
+        capture(windows())
