@@ -41,18 +41,20 @@ def attribution(answer: Attribution) -> Iterator[RenderableType]:
         _row(
             documents,
             str(hit.rank),
-            f"{hit.score:.4g}",
+            f"{hit.score:#.4g}",
             f"{hit.percentile:.2f}",
             hit.document_id,
             hit.source or "",
             hit.text or "",
         )
-    yield documents
+    yield documents if answer.data else _line("The index gave no documents.")
     if answer.sources:
         sources = _table("credit>", "documents>", "source")
         for credit in answer.sources:
             _row(sources, f"{credit.share:.1%}", str(credit.documents), credit.source or "(no source)")
+        yield Text()
         yield sources
+        yield Text()
     index, method = answer.index, answer.method
     yield _line(
         f"{method.sign} {method.score} over {index.documents} documents of {index.name}, "

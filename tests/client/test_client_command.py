@@ -56,13 +56,20 @@ def test_attribute_is_a_ranked_table_with_credit_and_caveat(server, headwater, a
     code, out, err = headwater(*QUESTION, "--top-k", "2", "--sign", "negative")
     lines = [line.split() for line in out.splitlines()]
     assert lines[0] == ["rank", "score", "percentile", "document", "source", "text"]
-    assert lines[1] == ["1", "12.4", "99.98", "d1", "Hamlet", "To", "be"]
-    assert lines[2] == ["2", "3.1", "50.00", "d2", "or", "not"]
+    assert lines[1] == ["1", "12.40", "99.98", "d1", "Hamlet", "To", "be"]
+    assert lines[2] == ["2", "3.100", "50.00", "d2", "or", "not"]
     assert ["80.0%", "1", "Hamlet"] in lines
     assert ["20.0%", "1", "(no", "source)"] in lines
     assert "Scores are estimates of influence, and no proof" in out
     assert (code, err) == (0, "")
     assert (server.asked[0].json["top_k"], server.asked[0].json["sign"]) == (2, "negative")
+
+
+def test_an_answer_without_documents_says_so(server, headwater, attribution):
+    server.reply(attribution | {"data": [], "sources": []})
+    code, out, _ = headwater(*QUESTION)
+    assert code == 0
+    assert out.startswith("The index gave no documents.\n")
 
 
 def test_json_is_the_servers_answer(server, headwater, attribution):
