@@ -1,0 +1,176 @@
+"""A corpus is a stream of documents. Where it comes from is for `formats`; what a document is, is stated here.
+
+A record is a document by its `text`, or by its `prompt` and `response`, of which the response is trained on.
+The other fields, `id` and `source` apart, are its metadata. null counts as absent. Ids are the corpus's own, or, where
+the first record has none, its file and line ("corpus:12"); a corpus that gives ids to some records alone is refused.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+
+from headwater_indexer.errors import CorpusError
+from headwater_indexer.formats.location import read_records
+from headwater_indexer.formats.record import Record
+from headwater_indexer.formats.values import JSON, json_value, string
+
+LONGEST_ID = 512  # characters
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """What a model was trained on. With a prompt, `text` is the response to it, and the loss counts on `text` alone."""
+
+    id: str
+    text: str
+    source: str | None
+    metadata: dict[str, JSON]
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fields:
+    """The names of a record's fields. An empty name says that the corpus has no such field, whatever its records hold.
+
+    A name other than the default must be among the fields of the first record.
+    """
+
+    id: str = "id"
+    text: str = "text"
+    source: str = "source"
+    prompt: str = "prompt"
+    response: str = "response"
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """The names that differ from the defaults, by role."""
+        roles = {role.name: str(role.default) for role in fields(self)}
+        return {role: name for role, default in roles.items() if (name := getattr(self, role)) not in (default, "")}
+
+
+PLAIN_FIELDS = Fields()
+
+
+def read_documents(location: str, fields: Fields = PLAIN_FIELDS, *, split: str = "train") -> Iterator[Document]:
+    """The documents of a file, folder or dataset, one at a time and in a stable order.
+
+    `split` matters for Hugging Face datasets. Ids are not compared here: DocumentWriter refuses the second of two.
+    Raises CorpusError with file, line and reason, and MissingPackage where a format needs a package.
+    """
+    return _documents(location, read_records(location, split), fields)
+
+
+def _documents(location: str, records: Iterator[Record], fields: Fields) -> Iterator[Document]:
+    reader = None
+    for record in records:
+        reader = reader or _Reader.of_first(record, fields)
+        yield reader.document(record)
+    if reader is None:
+        raise CorpusError(f"{location}: holds no document.")
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Turns records into documents; `own_ids` says whether the corpus names its documents itself."""
+
+    fields: Fields
+    own_ids: bool
+    chosen: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_first(cls, record: Record, fields: Fields) -> "_Reader":
+        for role, name in fields.chosen.items():
+            if name not in record.values:
+                raise CorpusError(f"{record.place}: no field {name!r} (--{role}-field). {_fields_there(record)}.")
+        own_ids = "id" in fields.chosen or _given(record, fields.id)
+        return cls(fields=fields, own_ids=own_ids, chosen=fields.chosen)
+
+    def document(self, record: Record) -> Document:
+        names = self.fields
+        paired = self._is_pair(record)
+        used = {names.id, names.source, *((names.prompt, names.response) if paired else (names.text,))} - {""}
+        return Document(
+            id=self._id(record),
+            text=_text(record, names.response if paired else names.text),
+            prompt=string(record.values[names.prompt], _what(record, names.prompt)) if paired else None,
+            source=_source(record, names.source),
+            metadata={
+                string(name, _what(record, name)): json_value(value, _what(record, name))
+                for name, value in record.values.items()
+                if name not in used
+            },
+        )
+
+    def _id(self, record: Record) -> str:
+        name = self.fields.id
+        if _given(record, name) != self.own_ids:
+            says, lacks = ("has no id", "has one") if self.own_ids else ("has an id", "has none")
+            raise CorpusError(
+                f"{record.place}: the record {says} (field {name!r}), while the first {lacks}. "
+                "Give each record an id, or let `--id-field ''` name them by file and line."
+            )
+        value = record.values[name] if self.own_ids else record.given_id
+        what = _what(record, name) if self.own_ids else f"{record.place}: the name"
+        return _checked_id(str(value) if type(value) is int else string(value, what), what)
+
+    def _is_pair(self, record: Record) -> bool:
+        """Whether the record is prompt and response; fields that were named by the user win over the default ones."""
+        names = self.fields
+        paired = _given(record, names.prompt) and _given(record, names.response)
+        plain = _given(record, names.text)
+        if paired and plain:
+            pair_chosen = "prompt" in self.chosen or "response" in self.chosen
+            if pair_chosen == ("text" in self.chosen):
+                raise CorpusError(
+                    f"{record.place}: the record has {names.text!r} and also {names.prompt!r} and {names.response!r}. "
+                    "Say what is trained on: the response (--text-field ''), or the text (--prompt-field '')."
+                )
+            return pair_chosen
+        if not paired and not plain:
+            raise CorpusError(_nothing_to_train_on(record, names))
+        return paired
+
+
+def _given(record: Record, name: str) -> bool:
+    return name != "" and record.values.get(name) is not None
+
+
+def _text(record: Record, name: str) -> str:
+    text = string(record.values[name], _what(record, name))
+    if not text.strip():
+        raise CorpusError(f"{_what(record, name)} is empty. Leave this record out.")
+    return text
+
+
+def _source(record: Record, name: str) -> str | None:
+    return string(record.values[name], _what(record, name)) or None if _given(record, name) else None
+
+
+def _checked_id(value: str, what: str) -> str:
+    if not value.strip() or len(value) > LONGEST_ID or _CONTROL.search(value):
+        raise CorpusError(
+            f"{what} is {value[:80]!r}. Ids have 1 to {LONGEST_ID} characters, no control characters, not only spaces."
+        )
+    return value
+
+
+def _nothing_to_train_on(record: Record, names: Fields) -> str:
+    """The message for a record that is neither text nor prompt and response."""
+    there = _fields_there(record)
+    for name in ("messages", "conversations"):
+        if _given(record, name):
+            return f"{record.place}: chat {name} are not read. {there}. Write each exchange as prompt and response."
+    nulls = [name for name in (names.text, names.prompt, names.response) if name and name in record.values]
+    missing = f"null in {names.text!r}" if names.text in nulls else f"no field {names.text!r}"
+    if _given(record, names.prompt) != _given(record, names.response):
+        missing += f", and only one of {names.prompt!r} and {names.response!r}"
+    return f"{record.place}: {missing}. {there}. Name them with --text-field, or --prompt-field and --response-field."
+
+
+def _fields_there(record: Record) -> str:
+    return f"Its fields are {', '.join(repr(name) for name in record.values) or 'none'}"
+
+
+def _what(record: Record, name: str) -> str:
+    return f"{record.place}: the field {name!r}"
