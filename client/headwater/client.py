@@ -4,7 +4,6 @@ import inspect
 import random
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from itertools import count
 from time import sleep
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, get_args
@@ -142,11 +141,10 @@ class Client(Core):
         self.close()
 
     def _ask(self, call: Call[A]) -> A:
-        for attempt in count():
-            outcome = self._attempt(call)
-            if (pause := self._pause(call, attempt, outcome)) is None:
-                break
+        attempt, outcome = 0, self._attempt(call)
+        while (pause := self._pause(call, attempt, outcome)) is not None:
             sleep(pause)
+            attempt, outcome = attempt + 1, self._attempt(call)
         return self._conclude(call, outcome)
 
     def _attempt(self, call: Call[Any]) -> Outcome:
@@ -192,11 +190,10 @@ class AsyncClient(Core):
         await self.close()
 
     async def _ask(self, call: Call[A]) -> A:
-        for attempt in count():
-            outcome = await self._attempt(call)
-            if (pause := self._pause(call, attempt, outcome)) is None:
-                break
+        attempt, outcome = 0, await self._attempt(call)
+        while (pause := self._pause(call, attempt, outcome)) is not None:
             await anyio.sleep(pause)
+            attempt, outcome = attempt + 1, await self._attempt(call)
         return self._conclude(call, outcome)
 
     async def _attempt(self, call: Call[Any]) -> Outcome:
