@@ -20,7 +20,7 @@ def read_jsonl(path: Path, stem: str) -> Iterator[Record]:
 
 def _object(line: str, place: str) -> dict[str, object]:
     try:
-        value = _DECODER.decode(line)
+        value = _DECODER.decode(line.rstrip("\r\n"))  # so that columns are counted on this line
     except json.JSONDecodeError as error:
         raise CorpusError(
             f"{place}: not valid JSON at column {error.colno} ({error.msg}). Each line must hold one whole JSON object."
