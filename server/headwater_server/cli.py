@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from headwater_indexer.errors import ConfigurationError, HeadwaterError, UsageError
 
+from headwater_indexer.errors import ConfigurationError, HeadwaterError, UsageError
 from headwater_server.settings import INDEX_NAME, Settings, read_settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -131,7 +131,6 @@ def _serve(folders: dict[str, Path], settings: Settings, listener: socket.socket
     if settings.threads is not None:  # read once, when faiss and torch are imported
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)
     from headwater_indexer.index import Index
-
     from headwater_server.app import create_app
     from headwater_server.engine import Engine
     from headwater_server.logs import configure

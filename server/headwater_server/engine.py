@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 from headwater.types import AttributeRequest, Attribution, DocumentRecord, IndexInfo, Timings
-
 from headwater_server.answers import attribution, document_record, index_info
 from headwater_server.errors import DeadlinePassed, NotReady, TooLong, TooManyWanted, UnknownIndex
 from headwater_server.queue import Entry, GradientQueue

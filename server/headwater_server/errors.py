@@ -12,8 +12,6 @@ EngineError
 └── DeadlinePassed      504  the request's time was over first
 """
 
-# ruff: noqa: N818  a name says what happened; the base says that it is an error
-
 
 class EngineError(Exception):
     """Base of all. Messages hold numbers and names of indexes, never text of a question or document."""

@@ -4,8 +4,8 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from headwater.types import Problem
 
+from headwater.types import Problem
 from headwater_server.problems import MEDIA_TYPE, problem
 
 _EXAMPLES = {

@@ -9,8 +9,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from headwater.types import ErrorBody, Problem
 from starlette.exceptions import HTTPException
+
+from headwater.types import ErrorBody, Problem
 
 MEDIA_TYPE = "application/problem+json"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")

@@ -13,6 +13,7 @@ from headwater_server.errors import DeadlinePassed, QueueClosed, QueueFull
 
 if TYPE_CHECKING:
     import numpy as np
+
     from headwater_indexer.index import Index, Pair
 
 Clock = Callable[[], float]

@@ -5,8 +5,8 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
-from headwater_indexer.errors import NonFiniteGradient, PairError
 
+from headwater_indexer.errors import NonFiniteGradient, PairError
 from headwater_server.errors import (
     DeadlinePassed,
     NotReady,
@@ -29,7 +29,8 @@ _WHY = {
 
 
 def _pair(error: PairError) -> ProblemError:
-    return ProblemError(422, error.code, f"{error}", param=error.param)
+    sentence = f"{error}"
+    return ProblemError(422, error.code, f"{sentence[:1].upper()}{sentence[1:].rstrip('.')}.", param=error.param)
 
 
 def _queue_full(error: QueueFull) -> ProblemError:

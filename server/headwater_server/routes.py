@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
+
 from headwater.types import (
     Answer,
     AttributeRequest,
@@ -16,7 +17,6 @@ from headwater.types import (
     IndexList,
     IndexName,
 )
-
 from headwater_server import VERSION
 from headwater_server.engine import Engine
 from headwater_server.openapi import errors

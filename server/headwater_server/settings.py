@@ -7,9 +7,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from headwater_indexer.errors import ConfigurationError
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
+
+from headwater_indexer.errors import ConfigurationError
 
 INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # what travels is a name, never a path
 

@@ -1,0 +1,48 @@
+"""The description of the API is whole: every status that a route gives is in it, with an example of the right form."""
+
+import pytest
+
+from headwater.types import Problem
+
+
+@pytest.fixture
+def api(twin, live):
+    return live(twin()).client.get("/openapi.json").json()
+
+
+def test_every_operation_has_a_name_a_summary_and_its_errors(api):
+    operations = [operation for methods in api["paths"].values() for operation in methods.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(names) == len(set(names)) == 9
+    for operation in operations:
+        assert operation["summary"]
+        assert {"200", "401", "500"} <= operation["responses"].keys()
+
+
+def test_attribute_declares_what_it_can_answer(api):
+    for path in ("/attribute", "/v1/attribute"):
+        declared = set(api["paths"][path]["post"]["responses"])
+        assert declared == {"200", "400", "401", "404", "408", "413", "415", "422", "429", "500", "503", "504"}
+
+
+def test_every_example_of_an_error_is_a_problem_of_its_status(api):
+    for methods in api["paths"].values():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                if status != "200":
+                    example = response["content"]["application/problem+json"]["example"]
+                    assert Problem.model_validate(example).status == int(status)
+
+
+def test_every_reference_leads_somewhere(api):
+    def references(node):
+        if isinstance(node, dict):
+            yield from ([node["$ref"]] if "$ref" in node else [])
+            node = list(node.values())
+        if isinstance(node, list):
+            for part in node:
+                yield from references(part)
+
+    schemas = api["components"]["schemas"]
+    assert {reference.removeprefix("#/components/schemas/") for reference in references(api)} <= schemas.keys()
+    assert "HTTPValidationError" not in schemas

@@ -1,0 +1,46 @@
+"""The page and /docs: files of this server alone, nothing inline, and text that stays text."""
+
+import re
+
+import pytest
+
+from headwater_server.app import PAGE
+
+
+@pytest.fixture
+def client(twin, live):
+    return live(twin()).client
+
+
+@pytest.mark.parametrize(("path", "title"), [("/", "Headwater"), ("/docs", "Headwater: the HTTP interface")])
+def test_a_page_comes_under_a_policy_that_its_files_keep(client, path, title):
+    page = client.get(path)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert f"<title>{title}</title>" in page.text
+    policy = page.headers["content-security-policy"]
+    assert "script-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert not re.search(r"<script(?![^>]* src=)|<style| style=| on[a-z]+=|https?://", page.text)
+    linked = re.findall(r'(?:src|href)="(/[^"]*)"', page.text)
+    assert len(linked) >= 3
+    for file in linked:
+        assert client.get(file).status_code == 200, file
+
+
+def test_scripts_load_from_here_and_write_no_markup(client):
+    for script in PAGE.glob("*.js"):
+        text = script.read_text("utf-8")
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|https?://", text), script
+        for name in re.findall(r'from "\./([^"]+)"', text):
+            answer = client.get(f"/page/{name}")
+            assert answer.status_code == 200
+            assert "javascript" in answer.headers["content-type"]
+
+
+def test_a_person_reads_that_scores_are_estimates(client):
+    assert "A score is an estimate" in client.get("/").text
+
+
+def test_only_files_of_the_page_are_served(client):
+    for path in ("/page/", "/page/none.js", "/page/../app.py", "/page/..%2fapp.py", "/page//etc/passwd"):
+        assert client.get(path).status_code == 404, path
