@@ -27,8 +27,8 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turns an operating system's refusal to write `path` into a StorageError that says what to do."""
     try:
         yield
-    except OSError as error:
-        number = error.errno or _errno_in_text(str(error))
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None) or _errno_in_text(str(error))
         if number not in _WAY_OUT:
             raise
         raise StorageError(
@@ -37,8 +37,8 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def _errno_in_text(text: str) -> int | None:
-    """HDF5 keeps the error number of a failed write in its message alone."""
-    return next((number for number in _WAY_OUT if f"errno = {number}," in text or os.strerror(number) in text), None)
+    """FAISS keeps the reason of a failed write in its message alone."""
+    return next((number for number in _WAY_OUT if os.strerror(number) in text), None)
 
 
 @contextmanager

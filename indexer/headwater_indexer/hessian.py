@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from headwater_indexer.durable import replacing
@@ -57,7 +57,7 @@ class Whitener:
 
     def save(self, path: Path) -> None:
         with replacing(path) as aside:
-            save_file(self._tensors, aside)
+            aside.write_bytes(save(self._tensors))
 
     @classmethod
     def load(cls, path: Path, layout: RowLayout) -> "Whitener":

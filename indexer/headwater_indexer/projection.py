@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from headwater_indexer.durable import replacing
@@ -67,7 +67,7 @@ class Projections(Mapping[str, Projection]):
             tensors[f"{number:05d}.{name}.input"] = projection.input.contiguous()
             tensors[f"{number:05d}.{name}.output"] = projection.output.contiguous()
         with replacing(path) as aside:
-            save_file(tensors, aside)
+            aside.write_bytes(save(tensors))
 
     @classmethod
     def load(cls, path: Path) -> "Projections":

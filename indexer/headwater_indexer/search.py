@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from headwater_indexer.durable import replacing
 from headwater_indexer.errors import DataError, IndexDamaged, MissingPackage
@@ -65,7 +65,7 @@ def write_flat_index(path: Path, norms_path: Path, blocks: Iterable[Rows], width
     with replacing(path) as aside:
         faiss.write_index(index, str(aside))
     with replacing(norms_path) as aside:
-        save_file({"norms": found}, aside)
+        aside.write_bytes(save({"norms": found}))
     return found
 
 

@@ -103,12 +103,21 @@ def checkpoint_folder(
     return folder
 
 
-@pytest.fixture(scope="session")
-def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 documents in JSONL, some of them longer than the model's 64 positions."""
-    path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+def write_corpus(path: Path, count: int, seed: int) -> Path:
     with path.open("w") as file:
-        for number, text in enumerate(sentences(120, seed=1)):
+        for number, text in enumerate(sentences(count, seed)):
             record = {"id": f"doc-{number:03d}", "text": text, "source": f"source-{number % 5}", "number": number}
             file.write(json.dumps(record) + "\n")
     return path
+
+
+@pytest.fixture(scope="session")
+def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 documents in JSONL, some of them longer than the model's 64 positions."""
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "corpus.jsonl", 120, seed=1)
+
+
+@pytest.fixture(scope="session")
+def large_corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """6,000 documents: several shards."""
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "large.jsonl", 6000, seed=2)

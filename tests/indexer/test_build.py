@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,7 @@ def test_the_same_inputs_build_once(folder: Path, checkpoint_folder: Path, corpu
 
 
 def test_another_index_is_not_overwritten_unasked(folder: Path, checkpoint_folder: Path, corpus_file: Path) -> None:
-    with pytest.raises(ConfigurationError, match="holds an index of other options.*--overwrite"):
+    with pytest.raises(ConfigurationError, match=r"holds an index of other options.*--overwrite"):
         build_index(str(checkpoint_folder), str(corpus_file), folder, BuildOptions(rank=5))
     assert Manifest.read(folder).projection.rank == 6
 
@@ -222,37 +223,33 @@ def run_build(checkpoint: Path, corpus: Path, out: Path) -> subprocess.Popen[byt
 
 @pytest.mark.slow
 def test_a_build_killed_twenty_times_ends_as_an_undisturbed_one(
-    checkpoint_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint_folder: Path, large_corpus_file: Path, tmp_path: Path
 ) -> None:
-    corpus = tmp_path / "corpus.jsonl"
-    from conftest import sentences  # type: ignore[import-not-found]
-
-    with corpus.open("w") as file:
-        for number, text in enumerate(sentences(6000, seed=2)):
-            file.write(json.dumps({"id": str(number), "text": text}) + "\n")
+    corpus = large_corpus_file
     start = time.monotonic()
     assert run_build(checkpoint_folder, corpus, tmp_path / "whole").wait() == 0
     undisturbed = time.monotonic() - start
     draw = random.Random(0)
-    killed, captured = 0, 0
+    killed = captured = 0
     while killed < 20:
         process = run_build(checkpoint_folder, corpus, tmp_path / "killed")
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=draw.uniform(0.3, 1.0) * undisturbed)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        if (tmp_path / "killed" / "manifest.json").exists():  # whole: begin again
+            Index.open(tmp_path / "killed").close()
             shutil.rmtree(tmp_path / "killed")
             captured = 0
             continue
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            killed += 1
         gradients = Workspace(tmp_path / "killed").gradients
         if (gradients / "rows-manifest.json").exists():
-            shards = ShardStore.open(gradients).manifest.shards
-            assert len(shards) >= captured
-            captured = len(shards)
-        with pytest.raises(IndexDamaged):
-            Index.open(tmp_path / "killed")
+            shards = len(ShardStore.open(gradients).manifest.shards)
+            assert shards >= captured  # what was captured is never captured again
+            captured = shards
+        if (tmp_path / "killed").exists():
+            with pytest.raises(IndexDamaged, match="did not finish"):
+                Index.open(tmp_path / "killed")
     assert run_build(checkpoint_folder, corpus, tmp_path / "killed").wait() == 0
     for part in ("rows", ""):
         whole, resumed = tmp_path / "whole" / part, tmp_path / "killed" / part
@@ -298,3 +295,18 @@ def test_a_broken_corpus_leaves_nothing_that_looks_whole(checkpoint_folder: Path
         build_index(str(checkpoint_folder), str(corpus), tmp_path / "i", OPTIONS)
     with pytest.raises(IndexDamaged, match="the build did not finish"):
         Index.open(tmp_path / "i")
+
+
+@pytest.mark.parametrize("kilobytes", [20, 150, 260])
+def test_a_file_that_cannot_grow_ends_cleanly_and_resumes(
+    kilobytes: int, checkpoint_folder: Path, corpus_file: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "headwater_indexer.cli", "build", "--model", str(checkpoint_folder)]
+    command += ["--documents", str(corpus_file), "--out", str(tmp_path / "i"), "--rank", "12"]
+    limited = ["bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash", *command]
+    stopped = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert stopped.returncode == 78, stopped.stderr
+    assert "What was finished stays; the same command resumes." in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert len(Index.open(tmp_path / "i").documents) == 120

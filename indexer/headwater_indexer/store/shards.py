@@ -73,8 +73,8 @@ class ShardStore:
         """Writes the next shard; when this returns it is on the disk and named."""
         path = self.folder / f"rows-{len(self.manifest.shards):05d}.h5"
         rows_per_chunk = max(1, min(len(rows), CHUNK_BYTES // (4 * self.manifest.width)))
-        with replacing(path) as aside, h5py.File(aside, "w", libver="v110") as file:
-            file.create_dataset("rows", data=rows, dtype="float32", chunks=(rows_per_chunk, self.manifest.width))
+        with replacing(path) as aside:
+            aside.write_bytes(_hdf5_image(rows, rows_per_chunk))
         shard = Shard(
             file=path.name, first=len(self), rows=len(rows), bytes=path.stat().st_size, sha256=sha256_of(path)
         )
@@ -104,6 +104,15 @@ class ShardStore:
         """Frees the disk of a shard that has been read for the last time; the manifest goes on counting it."""
         with suppress(FileNotFoundError):
             (self.folder / shard.file).unlink()
+
+
+def _hdf5_image(rows: Rows, rows_per_chunk: int) -> bytes:
+    """The bytes of the file, made in memory: HDF5 ends the whole process when the disk is full as it writes."""
+    with h5py.File("rows", "w", driver="core", backing_store=False, libver="v110") as file:
+        file.create_dataset("rows", data=rows, dtype="float32", chunks=(rows_per_chunk, rows.shape[1]))
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
 
 
 def _read_manifest(folder: Path) -> ShardManifest:
