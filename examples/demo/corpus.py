@@ -131,12 +131,13 @@ def passages(library: Path) -> Iterator[Passage]:
 
 def _whole_passages(library: Path) -> Iterator[Passage]:
     yield from help_topics()
-    for module, path in tqdm(list(module_files(library)), desc="corpus", unit=" modules"):
+    wait = 0.2 if sys.stderr.isatty() else 10
+    for module, path in tqdm(list(module_files(library)), desc="corpus", unit=" modules", mininterval=wait):
         yield from docstrings(module, path.read_bytes())
 
 
 def records(found: Iterable[Passage]) -> Iterator[dict[str, object]]:
-    """Passages as the records of a corpus: {id, text, source, metadata}, each id once."""
+    """Passages as the records of a corpus: {id, text, source} and metadata, each id once."""
     taken: set[str] = set()
     for passage in found:
         name = passage.name if passage.parts == 1 else f"{passage.name}#{passage.part}"
@@ -144,7 +145,7 @@ def records(found: Iterable[Passage]) -> Iterator[dict[str, object]]:
         taken.add(unique)
         metadata = {"licence": LICENCE, "origin": ORIGIN, "kind": passage.kind, "name": passage.name}
         place = {"lineno": passage.lineno, "part": passage.part, "parts": passage.parts}
-        yield {"id": unique, "text": passage.text, "source": passage.source, "metadata": metadata | place}
+        yield {"id": unique, "text": passage.text, "source": passage.source, **metadata, **place}
 
 
 def main(out: Annotated[Path, typer.Option(help="Where the JSONL file is written.")]) -> None:

@@ -19,11 +19,12 @@ from typing import Annotated
 
 import httpx2
 import typer
-from answer import show
 from rich.console import Console
+from rich.text import Text
 from steps import OUT, Step, StepError, run, running
 
 import headwater
+from headwater import table
 
 HERE = Path(__file__).parent
 PYTHON = Path(sys.executable)
@@ -45,6 +46,7 @@ def prepare(cache: Path) -> Path:
     corpus = run(
         Step(
             name="corpus",
+            ending=".jsonl",
             command=[PYTHON, HERE / "corpus.py", "--out", OUT],
             sources=[HERE / "corpus.py"],
         ),
@@ -63,6 +65,7 @@ def prepare(cache: Path) -> Path:
     return run(
         Step(
             name="index",
+            ending=".index",
             command=[indexer, "build", "--model", model, "--documents", corpus, "--out", OUT, "--rank", str(RANK)],
             sources=[source_of("headwater_indexer")],
             packages=["torch", "transformers", "numpy"],
@@ -110,10 +113,13 @@ def ask(url: str, picture: Path | None) -> None:
     """One question by the SDK, and its answer as tables."""
     with headwater.Client(base_url=url) as client:
         answer = client.attribute(prompt=PROMPT, response=RESPONSE, top_k=10)
-    console = Console(record=picture is not None, width=110 if picture else None)
-    show(console, answer, PROMPT, RESPONSE)
+    console = Console(record=picture is not None, width=120 if picture else None, highlight=False)
+    console.print(Text.assemble("\nWhich documents made the model say this?\n", style="bold"))
+    console.print(Text.assemble((PROMPT, "dim"), (RESPONSE, "italic")), "\n")
+    for part in table.attribution(answer):
+        console.print(part)
     if picture is not None:
-        console.save_svg(str(picture), title="headwater")
+        console.save_svg(str(picture), title="headwater attribute")
 
 
 def interrupt(_signal: int, _frame: FrameType | None) -> None:

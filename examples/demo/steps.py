@@ -24,6 +24,7 @@ class Step:
     """A command that writes one file or folder, and what its result depends on."""
 
     name: str
+    ending: str = ""  # of the result's name, where programs tell its kind by it
     command: Sequence[str | Path]  # OUT becomes the place that is written; a Path counts by its name alone
     sources: Sequence[Path] = ()  # files and folders of Python: the code that does the step
     packages: Sequence[str] = ()  # packages whose version changes the result
@@ -55,11 +56,11 @@ class StepError(Exception):
 
 def run(step: Step, cache: Path) -> Path:
     """The step's result in the cache, made now if it is not there. Results of the same step with other keys go."""
-    result = cache / f"{step.name}-{step.key}"
+    result = cache / f"{step.name}-{step.key}{step.ending}"
     if result.exists():
         return result
     cache.mkdir(parents=True, exist_ok=True)
-    aside = result.with_name(result.name + ".partial")
+    aside = result.with_name(f"partial-{result.name}")
     if not step.resumes:
         remove(aside)
     with running([aside if word == OUT else word for word in step.command]) as program:

@@ -8,6 +8,7 @@ however busy it is. Run alone:
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,7 +93,7 @@ def train(model: GPT2LMHeadModel, blocks: Tensor, *, steps: int, batch: int, see
     losses: list[float] = []
     order = torch.empty(0, dtype=torch.long)
     model.train()
-    with tqdm(total=steps, desc="train", unit=" steps") as bar:
+    with tqdm(total=steps, desc="train", unit=" steps", mininterval=0.2 if sys.stderr.isatty() else 10) as bar:
         for _ in range(steps):
             while len(order) < batch:  # a new epoch, in a new order
                 order = torch.cat([order, torch.randperm(len(blocks), generator=draws)])

@@ -1,0 +1,88 @@
+"""Accuracy: the linear datamodeling score (LDS) of `headwater-index scores` against models retrained on random halves.
+
+    python benchmarks/accuracy.py GROUNDTRUTH [--quick]
+
+GROUNDTRUTH is a folder with model/, train.jsonl, queries.jsonl and lds.npz: `masks` [subsets, documents], which
+documents each retrained model saw, and `losses` [subsets, queries], each query's loss afterwards. The LDS is the mean
+over queries of the Spearman correlation, over the subsets, between the summed scores of a subset and minus the loss
+(Park et al., 2023, arXiv 2303.14186). Prints one JSON object; the exit code is 0 only when nothing falls short.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from scipy.stats import spearmanr
+
+# Options of `headwater-index scores`, and the least LDS that each is to reach; None is for the comparison alone.
+SETTINGS: list[tuple[str, list[str], float | None]] = [
+    ("default at rank 48", ["--rank", "48"], 0.70),
+    (
+        "LoGra as published, rank 32",
+        ["--layers", "all", "--rank", "32", "--projection", "random", "--hessian", "raw", "--damping", "0.1"],
+        0.57,
+    ),
+    ("default", [], None),
+    ("default at rank 64", ["--rank", "64"], None),
+    ("rank 48, another seed", ["--rank", "48", "--seed", "1"], None),
+    ("rank 48, PCA", ["--rank", "48", "--projection", "pca"], None),
+    ("rank 48, random", ["--rank", "48", "--projection", "random"], None),
+    ("rank 48, attention layers", ["--rank", "48", "--layers", "attention"], None),
+    ("rank 48, all of long documents", ["--rank", "48", "--long-documents", "windows"], None),
+]
+RESAMPLES = 2000
+
+
+def per_query_lds(masks: Any, losses: Any, scores: Any) -> Any:
+    """LDS of each query: [queries]."""
+    predicted = masks.astype(np.float64) @ scores.T.astype(np.float64)  # subsets, queries
+    return np.array([spearmanr(predicted[:, q], -losses[:, q]).statistic for q in range(losses.shape[1])])
+
+
+def grade(truth: Path, options: list[str], masks: Any, losses: Any) -> dict[str, Any]:
+    """Runs the command and grades what it wrote; the interval is a bootstrap over queries."""
+    with tempfile.TemporaryDirectory() as aside:
+        out = Path(aside) / "scores.npy"
+        command = [Path(sys.executable).parent / "headwater-index", "scores", "--model", truth / "model"]
+        command += ["--documents", truth / "train.jsonl", "--queries", truth / "queries.jsonl", "--out", out]
+        started = time.perf_counter()
+        subprocess.run([*command, *options], check=True, stderr=subprocess.DEVNULL)  # noqa: S603 - our own words
+        seconds = time.perf_counter() - started
+        found = per_query_lds(masks, losses, np.load(out))
+    draw = np.random.default_rng(0)
+    means = [draw.choice(found, len(found)).mean() for _ in range(RESAMPLES)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {
+        "options": " ".join(options),
+        "lds": round(float(found.mean()), 4),
+        "interval_95": [round(float(low), 4), round(float(high), 4)],
+        "seconds": round(seconds, 1),
+    }
+
+
+def main(
+    truth: Annotated[Path, typer.Argument(help="Folder of a ground truth.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Only the settings that have a target.")] = False,
+) -> None:
+    """Grade the scores of several settings against a ground truth."""
+    with np.load(truth / "lds.npz") as arrays:
+        masks, losses = arrays["masks"], arrays["losses"]
+    results, falls_short = {}, []
+    for name, options, target in SETTINGS:
+        if quick and target is None:
+            continue
+        results[name] = grade(truth, options, masks, losses)
+        if target is not None and results[name]["lds"] < target:
+            falls_short.append(f"{name}: LDS {results[name]['lds']} is below {target}")
+    typer.echo(json.dumps({"ground_truth": truth.name, "results": results, "falls_short": falls_short}, indent=1))
+    raise typer.Exit(1 if falls_short else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)
