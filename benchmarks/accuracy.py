@@ -9,10 +9,14 @@ over queries of the Spearman correlation, over the subsets, between the summed s
 """
 
 import json
+import os
+import platform
 import subprocess
 import sys
 import tempfile
 import time
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,7 +53,12 @@ def grade(truth: Path, options: list[str], masks: Any, losses: Any) -> dict[str,
     """Runs the command and grades what it wrote; the interval is a bootstrap over queries."""
     with tempfile.TemporaryDirectory() as aside:
         out = Path(aside) / "scores.npy"
-        command = [Path(sys.executable).parent / "headwater-index", "scores", "--model", truth / "model"]
+        command: list[str | Path] = [
+            Path(sys.executable).parent / "headwater-index",
+            "scores",
+            "--model",
+            truth / "model",
+        ]
         command += ["--documents", truth / "train.jsonl", "--queries", truth / "queries.jsonl", "--out", out]
         started = time.perf_counter()
         subprocess.run([*command, *options], check=True, stderr=subprocess.DEVNULL)  # noqa: S603 - our own words
@@ -80,7 +89,15 @@ def main(
         results[name] = grade(truth, options, masks, losses)
         if target is not None and results[name]["lds"] < target:
             falls_short.append(f"{name}: LDS {results[name]['lds']} is below {target}")
-    typer.echo(json.dumps({"ground_truth": truth.name, "results": results, "falls_short": falls_short}, indent=1))
+    report = {
+        "ground_truth": truth.name,
+        "date": date.today().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, no GPU used",
+        "torch": version("torch"),
+        "results": results,
+        "falls_short": falls_short,
+    }
+    typer.echo(json.dumps(report, indent=1))
     raise typer.Exit(1 if falls_short else 0)
 
 

@@ -150,7 +150,8 @@ class SourceShare(Answer):
 
     source: str | None = Field(description="The source; null for documents that name none.", examples=["Shakespeare"])
     share: float = Field(
-        description="The source's part of the summed absolute scores of the returned documents, from 0 to 1.",
+        description="The source's part of the summed scores of the returned documents, from 0 to 1. "
+        "A score without the asked sign adds nothing.",
         examples=[0.41],
     )
     documents: int = Field(description="How many of the returned documents are from it.", examples=[6])

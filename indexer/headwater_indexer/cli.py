@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from transformers.utils import logging as transformers_logging
 
 from headwater_indexer.command_options import taking_build_options
 from headwater_indexer.errors import HeadwaterError
@@ -108,8 +109,10 @@ def verify(index: Annotated[Path, typer.Argument(help="Folder of an index.")]) -
 def main() -> None:
     """Runs the command; a HeadwaterError becomes one sentence on stderr and its exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.captureWarnings(True)
+    transformers_logging.set_verbosity_error()  # what matters of its warnings is an error of ours
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
     try:
         app()
     except HeadwaterError as error:

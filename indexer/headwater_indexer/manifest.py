@@ -30,6 +30,11 @@ class ModelPart(_Part):
     weights_sha256: str
     tokenizer_sha256: str
 
+    @property
+    def name(self) -> str:
+        """What the model is called to others: its name on the hub, or its folder's without the path to it."""
+        return Path(self.id).resolve().name if Path(self.id).is_absolute() or self.id.startswith(".") else self.id
+
 
 class ProjectionPart(_Part):
     """How the layers' gradients were projected; the matrices themselves are in projections.safetensors."""

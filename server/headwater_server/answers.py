@@ -42,7 +42,7 @@ def attribution(
     return Attribution(
         id=f"attr_{secrets.token_hex(12)}",
         created=int(time.time()),
-        model=manifest.model.id,
+        model=manifest.model.name,
         index=IndexRef(name=question.index, version=manifest.version, documents=len(index.documents)),
         method=Method(
             projection=manifest.projection.kind,
@@ -92,7 +92,7 @@ def index_info(name: str, index: "Index") -> IndexInfo:
         name=name,
         version=manifest.version,
         documents=len(index.documents),
-        model=ModelRef(id=manifest.model.id, revision=manifest.model.revision),
+        model=ModelRef(id=manifest.model.name, revision=manifest.model.revision),
         method=IndexMethod(
             projection=ProjectionInfo(kind=manifest.projection.kind, rank=manifest.projection.rank),
             hessian=HessianInfo(kind=manifest.hessian.kind, damping=manifest.hessian.damping),

@@ -71,7 +71,7 @@ class TwinIndex:
             documents=documents,
             width=WIDTH,
             layers=["mlp"],
-            model=SimpleNamespace(id="twin", revision=None),
+            model=SimpleNamespace(name="twin", revision=None),
             projection=SimpleNamespace(kind="random", rank=2),
             hessian=SimpleNamespace(kind="raw", damping=0.1),
             windows=SimpleNamespace(max_length=1000),

@@ -43,7 +43,7 @@ function showFieldError(sentence) {
 
 function describe(index) {
   const documents = new Intl.NumberFormat("en").format(index.documents);
-  const model = index.model.id.replace(/[/\\]+$/, "").split(/[/\\]/).pop();
+  const model = index.model.id;
   $("served").replaceChildren(element("strong", "", documents), ` training documents · ${model}`);
   $("top-k").max = String(Math.min(1000, index.documents));
   if (Number($("top-k").value) > index.documents) $("top-k").value = String(index.documents);
