@@ -20,7 +20,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class Checkpoint:
     """A frozen model with its tokenizer and what identifies both."""
 
-    id: str  # a folder or a name on the hub, as it was given
+    id: str  # an absolute path, or a name on the hub
     revision: str | None  # the commit on the hub; None for a folder
     model: PreTrainedModel = field(repr=False)
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
@@ -58,7 +58,7 @@ def load_checkpoint(
     )
     loaded.to(chosen).eval().requires_grad_(False)
     return Checkpoint(
-        id=model,
+        id=str(Path(model).resolve()) if Path(model).is_dir() else model,
         revision=getattr(config, "_commit_hash", None) or revision,
         model=loaded,
         tokenizer=tokenizer,

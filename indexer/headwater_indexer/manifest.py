@@ -33,7 +33,7 @@ class ModelPart(_Part):
     @property
     def name(self) -> str:
         """What the model is called to others: its name on the hub, or its folder's without the path to it."""
-        return Path(self.id).resolve().name if Path(self.id).is_absolute() or self.id.startswith(".") else self.id
+        return Path(self.id).name if Path(self.id).is_absolute() else self.id
 
 
 class ProjectionPart(_Part):
