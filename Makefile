@@ -70,5 +70,6 @@ $(READY): pyproject.toml constraints.txt
 	fi; \
 	echo "Making $(VENV) with $$found and the packages of constraints.txt: minutes the first time, never again" >&2; \
 	"$$found" -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,cpu]'
+	@install() { $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,cpu]'; }; \
+	install || { echo 'Trying once more: an index of packages may fail for a moment' >&2; install; }
 	@touch $(READY)
