@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from headwater_indexer.errors import ConfigurationError, ModelError
 
@@ -66,6 +68,13 @@ def load_checkpoint(
         weights_sha256=hash_weights(loaded),
         tokenizer_sha256=hash_tokenizer(tokenizer),
     )
+
+
+def quiet_loading() -> None:
+    """For commands: transformers' advice is left out (what matters of it is an error of ours), and its bars in logs."""
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
 
 
 def choose_device(device: str) -> torch.device:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from transformers.utils import logging as transformers_logging
 
+from headwater_indexer.checkpoint import quiet_loading
 from headwater_indexer.command_options import taking_build_options
 from headwater_indexer.errors import HeadwaterError
 from headwater_indexer.options import BuildOptions
@@ -110,9 +110,7 @@ def main() -> None:
     """Runs the command; a HeadwaterError becomes one sentence on stderr and its exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.captureWarnings(True)
-    transformers_logging.set_verbosity_error()  # what matters of its warnings is an error of ours
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()
+    quiet_loading()
     try:
         app()
     except HeadwaterError as error:

@@ -130,6 +130,7 @@ def _bind(settings: Settings) -> socket.socket:
 def _serve(folders: dict[str, Path], settings: Settings, listener: socket.socket) -> None:
     if settings.threads is not None:  # read once, when faiss and torch are imported
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)
+    from headwater_indexer.checkpoint import quiet_loading
     from headwater_indexer.index import Index
     from headwater_server.app import create_app
     from headwater_server.engine import Engine
@@ -137,6 +138,7 @@ def _serve(folders: dict[str, Path], settings: Settings, listener: socket.socket
     from headwater_server.running import Server
 
     configure(settings.log_format, settings.log_level)
+    quiet_loading()
     openers = {
         name: partial(Index.open, folder, device=settings.device, model=settings.model)
         for name, folder in folders.items()
