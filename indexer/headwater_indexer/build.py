@@ -5,13 +5,13 @@ Each step is kept, so that a killed build goes on where it was: at most one shar
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from headwater_indexer.batches import Batch
 from headwater_indexer.capture import capturing
 from headwater_indexer.checkpoint import Checkpoint, load_checkpoint
 from headwater_indexer.corpus import read_documents
@@ -60,28 +60,150 @@ def build_index(
         encoder = Encoder(checkpoint.tokenizer, options.window_length(checkpoint))
         layers = select_layers(checkpoint.model, options.layers)
         _say_clipped(layers, options.rank, progress)
-        key = fingerprint(options, checkpoint, documents)
-        if (done := work.begin(key, overwrite=overwrite)) is not None:
+        inputs = fingerprint(options, checkpoint, documents)
+        if (done := work.begin(inputs, overwrite=overwrite)) is not None:
             progress.say(f"{out} is already built from these inputs")
             return done
+        build = _Build(checkpoint, encoder, layers, options, work, progress)
+        store = build.read(documents)
+        estimate = build.estimate(store)
+        projections = build.project(store)
+        gradients = build.capture(store, projections)
+        rows = build.whiten(gradients, projections, keep=keep_gradients)
+        without_gradient = build.index(rows)
+        manifest = build.describe(estimate, inputs, without_gradient, keep_gradients=keep_gradients)
+        work.finish(manifest, keep_gradients=keep_gradients)
+        return manifest
 
-        store = _read_corpus(documents, encoder, options, work, progress)
-        estimate = _estimate(checkpoint, layers, encoder, store, options)
-        progress.say(str(estimate))
-        if not work.rows.exists():
-            check_disk(out, estimate.disk_bytes)
-        projections = _fit_projections(checkpoint, layers, encoder, store, options, work, progress)
-        gradients = _capture(checkpoint, layers, encoder, store, projections, options, work, progress)
-        rows = _whiten(gradients, projections, options, work, progress, keep=keep_gradients)
-        norms = _write_search(rows, work, progress)
 
-        kept = work.files(gradients=keep_gradients)
-        with progress.step("checksums", len(kept), "file") as step:
-            files = tuple(describe_file(out, file) for file in counted(kept, step))
-        manifest = Manifest(
+@dataclass(frozen=True)
+class _Build:
+    """The steps of one build. Each looks first whether it has been done, and leaves what it made in the folder."""
+
+    checkpoint: Checkpoint
+    encoder: Encoder
+    layers: Sequence[Layer]
+    options: BuildOptions
+    work: Workspace
+    progress: Progress
+
+    def read(self, documents: str) -> DocumentStore:
+        """The corpus in SQLite, with the number of windows and tokens of each document."""
+        if not self.work.documents.exists():
+            self._copy(documents)
+        store = DocumentStore(self.work.documents)
+        if not store.tokens():
+            raise CorpusError(f"{documents} holds no document of two tokens or more: there is nothing to attribute to")
+        return store
+
+    def _copy(self, documents: str) -> None:
+        unfinished, options = self.work.unfinished_documents, self.options
+        with DocumentWriter(unfinished) as writer, self.progress.step("documents", None, "doc") as step:
+            already = len(writer)
+            stream = read_documents(documents, options.fields, split=options.split)
+            for ordinal, document in enumerate(counted(stream, step)):
+                if ordinal >= already:
+                    windows = self.encoder.document(document, long=options.long_documents)
+                    writer.add(document, windows=len(windows), tokens=sum(len(window.input_ids) for window in windows))
+                elif not writer.matches(ordinal, document):
+                    raise CorpusError(
+                        f"{documents}: document {document.id!r} has changed since the build was interrupted: start "
+                        "again with --overwrite"
+                    )
+        flush(unfinished)
+        unfinished.replace(self.work.documents)
+
+    def estimate(self, store: DocumentStore) -> Estimate:
+        """What the rest will take, said; raises StorageError when the disk has not the room for it."""
+        options = self.options
+        probe = self._sample(store, min(PROBE_TOKENS, 2 * options.batch_tokens))
+        projections = make_projections("random", self.layers, rank=options.rank, seed=options.seed)
+        with capturing(self.checkpoint.model, self.layers, projections, batch_tokens=options.batch_tokens) as capture:
+            rate = measure_rate(capture.run, probe)
+        estimate = estimate_build(
+            options,
+            self.layers,
+            documents=len(store),
+            windows=store.windows(),
+            tokens=store.tokens(),
+            tokens_per_second=rate,
+        )
+        self.progress.say(str(estimate))
+        if not self.work.gradients.exists():
+            check_disk(self.work.folder, estimate.disk_bytes)
+        return estimate
+
+    def project(self, store: DocumentStore) -> Projections:
+        """The projections, fitted on a sample of the corpus where their kind wants one."""
+        path, options = self.work.projections, self.options
+        if not path.exists():
+            moments = None
+            if options.projection != "random":
+                sample = self._sample(store, options.moment_tokens)
+                with self.progress.step("second moments", len(sample), "batch") as step:
+                    moments = measure_moments(self.checkpoint.model, self.layers, counted(sample, step))
+            make_projections(
+                options.projection, self.layers, rank=options.rank, seed=options.seed, moments=moments
+            ).save(path)
+        return Projections.load(path)
+
+    def capture(self, store: DocumentStore, projections: Projections) -> ShardStore:
+        """The documents' projected gradients, shard by shard; begins at the first that is not there."""
+        options, width = self.options, projections.layout.width
+        gradients = ShardStore(self.work.gradients, width=width)
+        missing = shard_ranges(len(store), width)[len(gradients.manifest.shards) :]
+        with (
+            self.progress.step("gradients", store.tokens(), "tok") as step,
+            capturing(self.checkpoint.model, self.layers, projections, batch_tokens=options.batch_tokens) as capture,
+        ):
+            step.advance(store.tokens(stop=len(gradients)))
+            for ordinals in missing:
+                rows = document_rows(
+                    capture, self.encoder, store, ordinals, width, long=options.long_documents, step=step
+                )
+                gradients.append(rows)
+        return gradients
+
+    def whiten(self, gradients: ShardStore, projections: Projections, *, keep: bool) -> ShardStore:
+        """The Hessian from all gradients, then the whitened rows; a shard of gradients goes when its rows are there."""
+        layout, options, shards = projections.layout, self.options, gradients.manifest.shards
+        if not self.work.whitener.exists():
+            passes = 2 if options.hessian == "ekfac" else 1
+            with self.progress.step("Hessian", passes * len(shards), "shard") as step:
+                Whitener.fit(
+                    options.hessian,
+                    lambda: (torch.from_numpy(block) for block in counted(gradients, step)),
+                    layout,
+                    damping=options.damping,
+                ).save(self.work.whitener)
+        whiten = Whitener.load(self.work.whitener, layout)
+        rows = ShardStore(self.work.rows, width=layout.width)
+        with self.progress.step("whitened rows", len(shards), "shard") as step:
+            for number, shard in enumerate(counted(shards, step)):
+                if number >= len(rows.manifest.shards):
+                    rows.append(whiten(torch.from_numpy(gradients.read(shard))).numpy())
+                if not keep:
+                    gradients.discard(shard)
+        return rows
+
+    def index(self, rows: ShardStore) -> int:
+        """The search index; returns how many documents have no gradient."""
+        with self.progress.step("search index", len(rows.manifest.shards), "shard") as step:
+            norms = write_flat_index(self.work.search, self.work.norms, counted(rows, step), rows.manifest.width)
+        return int((norms == 0).sum())
+
+    def describe(
+        self, estimate: Estimate, inputs_sha256: str, without_gradient: int, *, keep_gradients: bool
+    ) -> Manifest:
+        """The manifest, with the SHA-256 of every file."""
+        checkpoint, options = self.checkpoint, self.options
+        files = self.work.files(gradients=keep_gradients)
+        with self.progress.step("checksums", len(files), "file") as step:
+            described = tuple(describe_file(self.work.folder, file) for file in counted(files, step))
+        return Manifest(
             headwater_version=version("headwater"),
             created=int(time.time()),
-            inputs_sha256=key,
+            inputs_sha256=inputs_sha256,
             model=ModelPart(
                 id=checkpoint.id,
                 revision=checkpoint.revision,
@@ -90,20 +212,27 @@ def build_index(
                 weights_sha256=checkpoint.weights_sha256,
                 tokenizer_sha256=checkpoint.tokenizer_sha256,
             ),
-            layers=tuple(layer.name for layer in layers),
+            layers=tuple(layer.name for layer in self.layers),
             projection=ProjectionPart(kind=options.projection, rank=options.rank, seed=options.seed),
             hessian=HessianPart(kind=options.hessian, damping=options.damping),
             windows=WindowsPart(
-                max_length=encoder.max_length, long_documents=options.long_documents, count=estimate.windows
+                max_length=self.encoder.max_length, long_documents=options.long_documents, count=estimate.windows
             ),
             documents=estimate.documents,
-            documents_without_gradient=int((norms == 0).sum()),
+            documents_without_gradient=without_gradient,
             tokens=estimate.tokens,
             width=estimate.width,
-            files=files,
+            files=described,
         )
-        work.finish(manifest, keep_gradients=keep_gradients)
-        return manifest
+
+    def _sample(self, store: DocumentStore, tokens: int) -> list[Batch]:
+        return sample_batches(
+            self.encoder,
+            store,
+            tokens=tokens,
+            batch_tokens=self.options.batch_tokens,
+            long=self.options.long_documents,
+        )
 
 
 def _say_clipped(layers: Sequence[Layer], rank: int, progress: Progress) -> None:
@@ -114,143 +243,3 @@ def _say_clipped(layers: Sequence[Layer], rank: int, progress: Progress) -> None
             f"rank {rank} is above the width of {len(clipped)} of {len(layers)} layers (the narrowest has {narrowest})"
             ": clipped to the width there"
         )
-
-
-def _read_corpus(
-    documents: str, encoder: Encoder, options: BuildOptions, work: Workspace, progress: Progress
-) -> DocumentStore:
-    if not work.documents.exists():
-        with DocumentWriter(work.unfinished_documents) as writer, progress.step("documents", None, "doc") as step:
-            already = len(writer)
-            for ordinal, document in enumerate(read_documents(documents, options.fields, split=options.split)):
-                step.advance(1)
-                if ordinal < already:
-                    if not writer.matches(ordinal, document):
-                        raise CorpusError(
-                            f"{documents}: document {document.id!r} has changed since the build was interrupted: "
-                            "start again with --overwrite"
-                        )
-                    continue
-                windows = encoder.document(document, long=options.long_documents)
-                writer.add(document, windows=len(windows), tokens=sum(len(window.input_ids) for window in windows))
-        with storage_errors(work.documents):
-            flush(work.unfinished_documents)
-            work.unfinished_documents.replace(work.documents)
-    store = DocumentStore(work.documents)
-    if not store.tokens():
-        raise CorpusError(f"{documents} holds no document of two tokens or more: there is nothing to attribute to")
-    return store
-
-
-def _estimate(
-    checkpoint: Checkpoint, layers: Sequence[Layer], encoder: Encoder, store: DocumentStore, options: BuildOptions
-) -> Estimate:
-    probe = sample_batches(
-        encoder,
-        store,
-        tokens=min(PROBE_TOKENS, 2 * options.batch_tokens),
-        batch_tokens=options.batch_tokens,
-        long=options.long_documents,
-    )
-    projections = make_projections("random", layers, rank=options.rank, seed=options.seed)
-    with capturing(checkpoint.model, layers, projections, batch_tokens=options.batch_tokens) as capture:
-        rate = measure_rate(capture.run, probe)
-    return estimate_build(
-        options,
-        layers,
-        documents=len(store),
-        windows=store.windows(),
-        tokens=store.tokens(),
-        tokens_per_second=rate,
-    )
-
-
-def _fit_projections(
-    checkpoint: Checkpoint,
-    layers: Sequence[Layer],
-    encoder: Encoder,
-    store: DocumentStore,
-    options: BuildOptions,
-    work: Workspace,
-    progress: Progress,
-) -> Projections:
-    if work.projections.exists():
-        return Projections.load(work.projections)
-    moments = None
-    if options.projection != "random":
-        sample = sample_batches(
-            encoder,
-            store,
-            tokens=options.moment_tokens,
-            batch_tokens=options.batch_tokens,
-            long=options.long_documents,
-        )
-        with progress.step("second moments", len(sample), "batch") as step:
-            moments = measure_moments(checkpoint.model, layers, counted(sample, step))
-    projections = make_projections(options.projection, layers, rank=options.rank, seed=options.seed, moments=moments)
-    projections.save(work.projections)
-    return projections
-
-
-def _capture(
-    checkpoint: Checkpoint,
-    layers: Sequence[Layer],
-    encoder: Encoder,
-    store: DocumentStore,
-    projections: Projections,
-    options: BuildOptions,
-    work: Workspace,
-    progress: Progress,
-) -> ShardStore:
-    width = projections.layout.width
-    gradients = ShardStore(work.gradients, width=width)
-    shards = shard_ranges(len(store), width)
-    finished = len(gradients.manifest.shards)
-    if finished == len(shards):
-        return gradients
-    with ExitStack() as stack:
-        step = stack.enter_context(progress.step("gradients", store.tokens(), "tok"))
-        capture = stack.enter_context(
-            capturing(checkpoint.model, layers, projections, batch_tokens=options.batch_tokens)
-        )
-        step.advance(store.tokens(stop=len(gradients)))
-        for ordinals in shards[finished:]:
-            rows = document_rows(capture, encoder, store, ordinals, width, long=options.long_documents, step=step)
-            gradients.append(rows)
-    return gradients
-
-
-def _whiten(
-    gradients: ShardStore,
-    projections: Projections,
-    options: BuildOptions,
-    work: Workspace,
-    progress: Progress,
-    *,
-    keep: bool,
-) -> ShardStore:
-    layout = projections.layout
-    rows = ShardStore(work.rows, width=layout.width)
-    shards = gradients.manifest.shards
-    if not work.whitener.exists():
-        passes = 2 if options.hessian == "ekfac" else 1
-        with progress.step("Hessian", passes * len(shards), "shard") as step:
-            Whitener.fit(
-                options.hessian,
-                lambda: (torch.from_numpy(block) for block in counted(gradients, step)),
-                layout,
-                damping=options.damping,
-            ).save(work.whitener)
-    whiten = Whitener.load(work.whitener, layout)
-    with progress.step("whitened rows", len(shards), "shard") as step:
-        for number, shard in enumerate(counted(shards, step)):
-            if number >= len(rows.manifest.shards):
-                rows.append(whiten(torch.from_numpy(gradients.read(shard))).numpy())
-            if not keep:
-                gradients.discard(shard)
-    return rows
-
-
-def _write_search(rows: ShardStore, work: Workspace, progress: Progress) -> np.ndarray:
-    with progress.step("search index", len(rows.manifest.shards), "shard") as step:
-        return write_flat_index(work.search, work.norms, counted(rows, step), rows.manifest.width)

@@ -147,6 +147,18 @@ def test_a_long_document_scores_as_the_sum_of_its_windows(index: Index, folder: 
     assert influence == pytest.approx(summed, rel=1e-4)
 
 
+def test_a_document_of_one_token_is_counted_and_not_found(checkpoint_folder: Path, tmp_path: Path) -> None:
+    texts = ["the river feeds the lake", "a", "the mill turns the stone", "the bank follows the stream"]
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"id": str(n), "text": text}) + "\n" for n, text in enumerate(texts)))
+    manifest = build_index(str(checkpoint_folder), str(corpus), tmp_path / "index", OPTIONS)
+    assert (manifest.documents, manifest.documents_without_gradient) == (4, 1)
+    index = Index.open(tmp_path / "index")
+    (hits,) = index.search(index.rows([index.encode("", texts[0])]), top_k=4)
+    assert hits[0].ordinal == 0
+    assert next(hit.score for hit in hits if hit.ordinal == 1) == 0
+
+
 def test_the_same_inputs_build_once(folder: Path, checkpoint_folder: Path, corpus_file: Path) -> None:
     before = (folder / "manifest.json").stat().st_mtime_ns
     again = build_index(str(checkpoint_folder), str(corpus_file), folder, OPTIONS)
