@@ -139,6 +139,7 @@ def main(
 ) -> None:
     """Train a small model on Python's own documentation and ask which documents made it say something."""
     signal.signal(signal.SIGTERM, interrupt)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin slow a busy machine down severalfold
     url = f"http://{HOST}:{port}"
     started = False
     try:
