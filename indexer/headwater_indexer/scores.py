@@ -20,15 +20,19 @@ ROWS_AT_ONCE = 64  # queries whose whitened rows are in memory together
 
 @dataclass(frozen=True)
 class Query:
-    """One question of a file of queries."""
+    """One question of a file of queries, and where it is known to come from: a document's id, or a source's name."""
 
     id: str
     prompt: str
     response: str
+    source_id: str | None = None
+    source: str | None = None
 
 
 def read_queries(path: Path) -> list[Query]:
-    """Queries from JSONL: {"id", "prompt", "response"}, other fields ignored. Raises CorpusError with the line."""
+    """Queries from JSONL: {"id", "prompt", "response"}, and "source_id" or "source" where known; other fields ignored.
+
+    Raises CorpusError with the line."""
     queries: list[Query] = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -39,7 +43,8 @@ def read_queries(path: Path) -> list[Query]:
             continue
         try:
             record = json.loads(line)
-            query = Query(id=str(record["id"]), prompt=record.get("prompt") or "", response=record["response"])
+            known = {name: str(record[name]) for name in ("source_id", "source") if record.get(name) is not None}
+            query = Query(id=str(record["id"]), prompt=record.get("prompt") or "", response=record["response"], **known)
         except json.JSONDecodeError as error:
             raise CorpusError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from error
         except (KeyError, TypeError, AttributeError) as error:

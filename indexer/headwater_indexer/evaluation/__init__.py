@@ -1,0 +1,1 @@
+"""How good an attribution is: ground truths made by retraining, and what is measured against them."""
