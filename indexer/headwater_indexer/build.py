@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from headwater_indexer.baselines.bm25 import FullText
+from headwater_indexer.baselines.hidden_states import HiddenStates
 from headwater_indexer.batches import Batch
 from headwater_indexer.capture import capturing
 from headwater_indexer.checkpoint import Checkpoint, load_checkpoint
@@ -71,6 +74,7 @@ def build_index(
         gradients = build.capture(store, projections)
         rows = build.whiten(gradients, projections, keep=keep_gradients)
         without_gradient = build.index(rows)
+        build.baselines(store)
         manifest = build.describe(estimate, inputs, without_gradient, keep_gradients=keep_gradients)
         work.finish(manifest, keep_gradients=keep_gradients)
         return manifest
@@ -191,6 +195,21 @@ class _Build:
         with self.progress.step("search index", len(rows.manifest.shards), "shard") as step:
             norms = write_flat_index(self.work.search, self.work.norms, counted(rows, step), rows.manifest.width)
         return int((norms == 0).sum())
+
+    def baselines(self, store: DocumentStore) -> None:
+        """The documents' words for BM25, and, where asked for, their mean hidden states."""
+        if not self.work.full_text.exists():
+            with self.progress.step("words", len(store), "doc") as step:
+                FullText.write(self.work.full_text, counted(store, step))
+        if not self.options.embeddings:
+            return
+        states = HiddenStates(self.checkpoint, batch_tokens=self.options.batch_tokens)
+        kept = ShardStore(self.work.embeddings, width=states.width)
+        with self.progress.step("hidden states", len(store), "doc") as step:
+            for ordinals in shard_ranges(len(store), states.width)[len(kept.manifest.shards) :]:
+                documents = counted(store.by_ordinal(ordinals), step)
+                texts = (self.encoder.document(document, long=self.options.long_documents) for document in documents)
+                kept.append(np.concatenate(list(states.blocks(texts))))
 
     def describe(
         self, estimate: Estimate, inputs_sha256: str, without_gradient: int, *, keep_gradients: bool

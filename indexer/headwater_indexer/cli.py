@@ -8,23 +8,14 @@ from typing import Annotated
 
 import typer
 
+from headwater_indexer import evaluation_commands
 from headwater_indexer.checkpoint import quiet_loading
-from headwater_indexer.command_options import taking_build_options
+from headwater_indexer.command_options import Device, Documents, Model, Revision, taking_build_options
 from headwater_indexer.errors import HeadwaterError
-from headwater_indexer.options import BuildOptions
+from headwater_indexer.options import BuildOptions, ScoreMethod
 from headwater_indexer.progress import TerminalProgress
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
-
-Model = Annotated[str, typer.Option(help="Folder of a causal language model, or its name on the hub.")]
-Documents = Annotated[
-    str,
-    typer.Option(
-        help="JSONL (.gz, .zst), CSV, Parquet, a folder of text files, or a Hugging Face dataset: a folder or a name."
-    ),
-]
-Revision = Annotated[str | None, typer.Option(help="Commit, tag or branch of the model on the hub.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 
 
 @app.command()
@@ -73,6 +64,9 @@ def scores(
     documents: Documents,
     queries: Annotated[Path, typer.Option(help='JSONL of {"id", "prompt", "response"}.')],
     out: Annotated[Path, typer.Option(help="The .npy file to write: float32 [queries, documents].")],
+    method: Annotated[
+        ScoreMethod, typer.Option(help="influence, a baseline, or hybrid: influence and BM25 together.")
+    ] = "influence",
     revision: Revision = None,
     device: Device = "auto",
 ) -> None:
@@ -84,7 +78,15 @@ def scores(
     from headwater_indexer.scores import write_scores
 
     shape = write_scores(
-        model, documents, queries, out, options, revision=revision, device=device, progress=TerminalProgress()
+        model,
+        documents,
+        queries,
+        out,
+        options,
+        method=method,
+        revision=revision,
+        device=device,
+        progress=TerminalProgress(),
     )
     typer.echo(f"{out}: {shape[0]} queries, {shape[1]} documents", err=True)
 
@@ -104,6 +106,10 @@ def verify(index: Annotated[Path, typer.Argument(help="Folder of an index.")]) -
 
     manifest = verify_index(index, TerminalProgress())
     typer.echo(f"{index} is whole: {len(manifest.files)} files, {manifest.version}")
+
+
+app.command()(evaluation_commands.groundtruth)
+app.command()(evaluation_commands.evaluate)
 
 
 def main() -> None:

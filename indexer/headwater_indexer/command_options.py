@@ -1,4 +1,4 @@
-"""BuildOptions as options of a command: one for each field, with its type, default and help."""
+"""Dataclasses of options as options of a command: one for each field, with its type, default and help."""
 
 import functools
 import inspect
@@ -11,6 +11,15 @@ import typer
 from headwater_indexer.corpus import Fields
 from headwater_indexer.options import BuildOptions
 
+Model = Annotated[str, typer.Option(help="Folder of a causal language model, or its name on the hub.")]
+Documents = Annotated[
+    str,
+    typer.Option(
+        help="JSONL (.gz, .zst), CSV, Parquet, a folder of text files, or a Hugging Face dataset: a folder or a name."
+    ),
+]
+Revision = Annotated[str | None, typer.Option(help="Commit, tag or branch of the model on the hub.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 Command = Callable[..., None]
 
 
@@ -50,11 +59,36 @@ def _taking(command: Command, defaults: dict[str, Any]) -> Command:
         names = Fields(**{field.name: taken.pop(f"{field.name}_field") for field in fields(Fields)})
         command(options=BuildOptions(**taken, fields=names), **arguments)
 
-    own = inspect.signature(command, eval_str=True).parameters.values()
-    merged = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name != "options"]
-    run.__signature__ = inspect.Signature([*merged, *parameters.values()])  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in [*merged, *parameters.values()]}
+    _sign(run, command, "options", parameters)
     return run
+
+
+def taking(name: str, options: type[Any]) -> Callable[[Command], Command]:
+    """Replaces the parameter `name` of a command by one option for each field of the dataclass `options`."""
+    hints = get_type_hints(options)
+    parameters = {
+        field.name: _parameter(field.name, hints[field.name], field.default, field.metadata)
+        for field in fields(options)
+    }
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(**arguments: Any) -> None:
+            taken = {field: arguments.pop(field) for field in parameters}
+            command(**{name: options(**taken)}, **arguments)
+
+        _sign(run, command, name, parameters)
+        return run
+
+    return decorate
+
+
+def _sign(run: Any, command: Command, replaced: str, parameters: dict[str, inspect.Parameter]) -> None:
+    """Gives `run` the command's signature with the parameter `replaced` by others."""
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    merged = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.name != replaced]
+    run.__signature__ = inspect.Signature([*merged, *parameters.values()])
+    run.__annotations__ = {p.name: p.annotation for p in [*merged, *parameters.values()]}
 
 
 def _parameter(name: str, hint: Any, default: Any, metadata: Any) -> inspect.Parameter:

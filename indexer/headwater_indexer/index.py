@@ -1,15 +1,20 @@
 """An index opened for questions: its folder verified, its model loaded, and one inner product a document."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
+from safetensors.numpy import load_file
 
+from headwater_indexer.baselines.bm25 import FullText
+from headwater_indexer.baselines.hidden_states import HiddenStates, cosines
+from headwater_indexer.baselines.matrix import BaselineKind, Question, bm25_scores, question_states
 from headwater_indexer.capture import capturing
 from headwater_indexer.checkpoint import Checkpoint, load_checkpoint
 from headwater_indexer.documents import DocumentStore
-from headwater_indexer.errors import IndexDamaged
+from headwater_indexer.errors import ConfigurationError, IndexDamaged
 from headwater_indexer.hessian import Whitener
 from headwater_indexer.layers import Layer, select_layers
 from headwater_indexer.manifest import Manifest, verify_file
@@ -17,7 +22,7 @@ from headwater_indexer.progress import Progress, Silent, counted
 from headwater_indexer.projection import Projections
 from headwater_indexer.search import FlatSearch, Hit, ScoreKind, Sign
 from headwater_indexer.store.shards import ShardStore
-from headwater_indexer.windows import Encoder, Pair
+from headwater_indexer.windows import Encoder, Pair, Window
 from headwater_indexer.workspace import Workspace
 
 __all__ = ["Hit", "Index", "Pair", "verify_index"]
@@ -76,6 +81,21 @@ class Index:
                 )
         return cls(folder, manifest, checkpoint)
 
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The model that the rows are gradients of, and its tokenizer."""
+        return self._checkpoint
+
+    @property
+    def norms(self) -> Float[np.ndarray, " documents"]:
+        """The lengths of the documents' rows: the square roots of their self-influence."""
+        return np.asarray(load_file(Workspace(self.folder).norms)["norms"])
+
+    def windows(self, ordinal: int) -> list[Window]:
+        """A document as the model saw it in the build."""
+        (document,) = self.documents.by_ordinal([ordinal])
+        return self._encoder.document(document, long=self.manifest.windows.long_documents)
+
     def encode(self, prompt: str, response: str) -> Pair:
         """The pair in tokens. Raises PairError when it cannot be attributed."""
         return self._encoder.pair(prompt, response)
@@ -113,6 +133,28 @@ class Index:
         """The influence of every document on every pair, by a pass over the stored rows."""
         stored = ShardStore.open(Workspace(self.folder).rows)
         return np.concatenate([rows @ block.T for block in stored], axis=1)
+
+    def baseline(self, kind: BaselineKind, questions: Sequence[Question]) -> Float32[np.ndarray, "questions documents"]:
+        """Scores of all documents by their words, or by the model's states: for (prompt, response) questions.
+
+        Raises ConfigurationError for hidden states that the build was not asked to keep.
+        """
+        if kind == "bm25":
+            return bm25_scores(self._full_text, questions)
+        states = HiddenStates(self._checkpoint)
+        return cosines(question_states(states, self._encoder, questions), self._document_states)
+
+    @cached_property
+    def _full_text(self) -> FullText:
+        path = Workspace(self.folder).full_text
+        return FullText.open(path) if path.exists() else FullText.in_memory(self.documents)
+
+    @cached_property
+    def _document_states(self) -> Float32[np.ndarray, "documents width"]:
+        folder = Workspace(self.folder).embeddings
+        if not folder.exists():
+            raise ConfigurationError(f"{self.folder} was built without --embeddings, so it has no hidden states")
+        return np.concatenate(list(ShardStore.open(folder)))
 
     def close(self) -> None:
         """Closes the files that stay open while the index is served."""

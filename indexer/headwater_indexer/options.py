@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from headwater_indexer.checkpoint import Checkpoint
 from headwater_indexer.corpus import Fields
@@ -13,6 +13,7 @@ from headwater_indexer.hessian import HessianKind
 from headwater_indexer.projection import ProjectionKind
 from headwater_indexer.windows import LongDocuments
 
+ScoreMethod = Literal["influence", "hybrid", "bm25", "hidden-states"]
 LONGEST_WINDOW = 1024  # tokens, unless the model has fewer positions or --max-length says otherwise
 
 
@@ -41,6 +42,7 @@ class BuildOptions:
     )
     batch_tokens: int = _option(4096, "Tokens in a batch, padding included.")
     moment_tokens: int = _option(262_144, "Tokens of the sample that projections are fitted on.")
+    embeddings: bool = _option(False, "Keep the documents' mean hidden states as well, to compare with.")
     dtype: str = _option("auto", "Of the weights: auto, float32, bfloat16, float16. auto is float32 on the CPU.")
     split: str = _option("train", "Split of a Hugging Face dataset.")
     fields: Fields = field(default_factory=Fields)

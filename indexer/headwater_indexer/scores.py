@@ -8,12 +8,17 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from headwater_indexer.baselines.bm25 import FullText
+from headwater_indexer.baselines.matrix import bm25_scores, hidden_state_scores, hybrid_scores
 from headwater_indexer.build import build_index
+from headwater_indexer.checkpoint import load_checkpoint
+from headwater_indexer.corpus import read_documents
 from headwater_indexer.durable import replacing
 from headwater_indexer.errors import CorpusError
 from headwater_indexer.index import Index
-from headwater_indexer.options import BuildOptions
+from headwater_indexer.options import BuildOptions, ScoreMethod
 from headwater_indexer.progress import Progress, Silent
+from headwater_indexer.windows import Encoder
 
 ROWS_AT_ONCE = 64  # queries whose whitened rows are in memory together
 
@@ -73,21 +78,40 @@ def write_scores(
     out: Path,
     options: BuildOptions,
     *,
+    method: ScoreMethod = "influence",
     revision: str | None = None,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> tuple[int, int]:
-    """Builds an index aside, scores all documents for all queries, writes `out` as float32 .npy; returns its shape."""
+    """Scores all documents for all queries, writes `out` as float32 .npy; returns its shape.
+
+    An index is built aside where the method needs one.
+    """
     progress = progress or Silent()
     queries = read_queries(queries_file)
+    questions = [(query.prompt, query.response) for query in queries]
+    if method == "bm25":
+        texts = FullText.in_memory(read_documents(documents, options.fields, split=options.split))
+        return _write(out, bm25_scores(texts, questions))
+    if method == "hidden-states":
+        checkpoint = load_checkpoint(model, revision=revision, device=device, dtype=options.dtype)
+        stream = read_documents(documents, options.fields, split=options.split)
+        encoder = Encoder(checkpoint.tokenizer, options.window_length(checkpoint))
+        return _write(out, hidden_state_scores(checkpoint, encoder, stream, questions, long=options.long_documents))
     with tempfile.TemporaryDirectory(prefix="headwater-scores-", dir=out.resolve().parent) as aside:
         folder = Path(aside)
         build_index(model, documents, folder, options, revision=revision, device=device, progress=progress)
         index = Index.open(folder, device=device, progress=progress)
         try:
             matrix = score_matrix(index, queries)
+            if method == "hybrid":
+                matrix = hybrid_scores(matrix, index.baseline("bm25", questions))
         finally:
             index.close()
+    return _write(out, matrix)
+
+
+def _write(out: Path, matrix: Float32[np.ndarray, "queries documents"]) -> tuple[int, int]:
     with replacing(out) as target, target.open("wb") as file:
         np.save(file, matrix, allow_pickle=False)
     return matrix.shape[0], matrix.shape[1]

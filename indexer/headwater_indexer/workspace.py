@@ -31,6 +31,16 @@ class Workspace:
         return self.folder / f"documents.sqlite{PARTIAL}"
 
     @property
+    def full_text(self) -> Path:
+        """The words of all documents, for BM25."""
+        return self.folder / "words.sqlite"
+
+    @property
+    def embeddings(self) -> Path:
+        """Shards of the documents' mean hidden states, where the build was asked for them."""
+        return self.folder / "embeddings"
+
+    @property
     def projections(self) -> Path:
         return self.folder / "projections.safetensors"
 
@@ -58,8 +68,9 @@ class Workspace:
     def files(self, *, gradients: bool) -> list[Path]:
         """The files of a finished index, but for its manifest; with or without the shards of gradients."""
         folders = [self.rows, self.gradients] if gradients else [self.rows]
+        folders += [self.embeddings] if self.embeddings.exists() else []
         shards = [file for folder in folders for file in sorted(folder.iterdir())]
-        return [self.documents, self.projections, self.whitener, self.search, self.norms, *shards]
+        return [self.documents, self.full_text, self.projections, self.whitener, self.search, self.norms, *shards]
 
     def begin(self, inputs_sha256: str, *, overwrite: bool) -> Manifest | None:
         """Readies the folder for a build of these inputs, to be begun or resumed.
@@ -92,10 +103,10 @@ class Workspace:
     def clear(self) -> None:
         """Removes what a build makes, the manifest first, and nothing else."""
         (self.folder / MANIFEST).unlink(missing_ok=True)
-        for folder in (self.rows, self.gradients):
+        for folder in (self.rows, self.gradients, self.embeddings):
             shutil.rmtree(folder, ignore_errors=True)
-        single = (self.documents, self.projections, self.whitener, self.search, self.norms, self.folder / JOURNAL)
-        for file in single:
+        single = (self.documents, self.full_text, self.projections, self.whitener, self.search, self.norms)
+        for file in (*single, self.folder / JOURNAL):
             for leftover in self.folder.glob(f"{file.name}*"):
                 leftover.unlink()
 

@@ -3,13 +3,10 @@
 What is finished is kept: after a kill the same command goes on with the next training.
 """
 
-import hashlib
 import json
-import shlex
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from headwater_indexer.checkpoint import Checkpoint, load_checkpoint
-from headwater_indexer.corpus import Document, Fields, read_documents
-from headwater_indexer.durable import replacing, sha256_of, storage_errors
-from headwater_indexer.errors import ConfigurationError, DataError, UsageError
+from headwater_indexer.corpus import Fields, read_documents
+from headwater_indexer.durable import replacing, storage_errors
+from headwater_indexer.errors import UsageError
+from headwater_indexer.evaluation.journal import JOURNAL, TruthOptions, begin, describe, write_json
 from headwater_indexer.evaluation.lds import seed_agreement
 from headwater_indexer.evaluation.query_set import QuerySet, make_queries
 from headwater_indexer.evaluation.retraining import (
@@ -33,32 +31,8 @@ from headwater_indexer.evaluation.retraining import (
 from headwater_indexer.evaluation.training import TrainingOptions
 from headwater_indexer.evaluation.truth import ARRAYS, GroundTruth
 from headwater_indexer.progress import Progress, Silent
-from headwater_indexer.scores import Query, read_queries
+from headwater_indexer.scores import read_queries
 from headwater_indexer.workspace import working_in
-
-JOURNAL = "groundtruth.json"
-
-
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
-
-
-@dataclass(frozen=True, kw_only=True)
-class TruthOptions:
-    """What a ground truth is made of. The command takes its options, defaults and help from these fields."""
-
-    subsets: int = _option(64, "Random halves of the documents that a model is retrained on.")
-    seeds: int = _option(2, "Trainings on each half; their agreement says how far an LDS can go.")
-    held_out: int = _option(32, "Queries made of documents that are not trained on, where --queries gives none.")
-    quotes: int = _option(32, "Queries made of documents that are trained on, where --queries gives none.")
-    max_length: int | None = _option(None, "Tokens of a document. (default: the model's, at most 1024)")
-    seed: int = _option(0, "Of the halves, of the made queries and of the trainings.")
-
-    def __post_init__(self) -> None:
-        """Raises UsageError for numbers that make no truth."""
-        for name, least in (("subsets", 2), ("seeds", 1), ("held_out", 0), ("quotes", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: it must be at least {least}")
 
 
 def make_ground_truth(
@@ -83,8 +57,8 @@ def make_ground_truth(
     with working_in(out), storage_errors(out):
         base = load_checkpoint(model, device=device, dtype="float32")
         made = _inputs(documents, queries, options, fields or Fields())
-        journal = _journal(base, made, options, training, train_script)
-        if _begin(out, journal):
+        journal = describe(base, made, options, training, train_script)
+        if begin(out, journal):
             progress.say(f"{out} is already made from these inputs")
             return GroundTruth.load(out)
         making = _Making(out, base, made, options, progress)
@@ -104,7 +78,7 @@ def make_ground_truth(
             )
         )
         agreement = making.write_arrays(making.retrain(trained))
-        _write_json(out / JOURNAL, journal | {"finished": True, "seed_agreement": agreement})
+        write_json(out / JOURNAL, journal | {"finished": True, "seed_agreement": agreement})
         shutil.rmtree(out / "trainings")
     return GroundTruth.load(out)
 
@@ -176,17 +150,6 @@ class _Making:
         return round(agreement, 4)
 
 
-def recorded(folder: Path) -> tuple[TrainingOptions, TruthOptions, str | None] | None:
-    """How a ground truth was trained; None where the folder does not say, as when another program made it."""
-    try:
-        journal = json.loads((folder / JOURNAL).read_text())
-        return TrainingOptions(**journal["training"]), TruthOptions(**journal["options"]), journal["train_script"]
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder / JOURNAL} cannot be read ({error})") from error
-
-
 def _inputs(location: str, queries: Path | None, options: TruthOptions, fields: Fields) -> QuerySet:
     documents = list(read_documents(location, fields))
     if queries is not None:
@@ -195,57 +158,6 @@ def _inputs(location: str, queries: Path | None, options: TruthOptions, fields: 
     if not made.queries:
         raise UsageError("no queries: give --queries, or --held-out and --quotes above 0")
     return made
-
-
-def _journal(
-    base: Checkpoint, made: QuerySet, options: TruthOptions, training: TrainingOptions, script: str | None
-) -> dict[str, Any]:
-    """All that decides the result, and its SHA-256."""
-    described = {
-        "headwater_version": version("headwater"),
-        "options": asdict(options),
-        "training": asdict(training),
-        "train_script": script,
-        "model": {"id": base.id, "weights_sha256": base.weights_sha256, "tokenizer_sha256": base.tokenizer_sha256},
-        "documents": {"count": len(made.documents), "sha256": _sha256(made.documents)},
-        "queries": {"count": len(made.queries), "sha256": _sha256(made.queries)},
-        "script_files": _files_of(script),
-    }
-    return described | {"inputs_sha256": hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()}
-
-
-def _begin(out: Path, journal: dict[str, Any]) -> bool:
-    """Whether this truth is made already; else readies the folder. Raises ConfigurationError when it holds another."""
-    try:
-        there = json.loads((out / JOURNAL).read_text())
-    except FileNotFoundError:
-        if any(out.iterdir()):
-            raise ConfigurationError(f"{out} holds other files: choose a new or empty folder for --out") from None
-        _write_json(out / JOURNAL, journal | {"finished": False})
-        return False
-    except ValueError as error:
-        raise DataError(f"{out / JOURNAL} cannot be read ({error}): choose another --out") from error
-    if there.get("inputs_sha256") != journal["inputs_sha256"]:
-        raise ConfigurationError(
-            f"{out} holds a ground truth of other options, another model or other documents, finished or not: run it "
-            "with the former ones to resume it, or choose another --out"
-        )
-    return bool(there["finished"])
-
-
-def _sha256(items: Sequence[Document] | Sequence[Query]) -> str:
-    return hashlib.sha256(json.dumps([asdict(item) for item in items], sort_keys=True).encode()).hexdigest()
-
-
-def _files_of(script: str | None) -> dict[str, str]:
-    """The SHA-256 of each word of the command that is a file: an edited script does not go on with the old results."""
-    words = shlex.split(script) if script else []
-    return {word: sha256_of(Path(word)) for word in words if Path(word).is_file()}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with replacing(path) as aside:
-        aside.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:

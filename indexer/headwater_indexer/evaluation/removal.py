@@ -38,4 +38,4 @@ def query_loss_differences(
             left[ordinals] = False
             differences[seed, query] = runs.losses(left, seed)[query] - runs.losses(everything, seed)[query]
             each()
-    return differences.mean(axis=0)
+    return np.asarray(differences.mean(axis=0))

@@ -1,9 +1,10 @@
-"""Retraining on a part of the documents, by our own loop or a user's script, each result kept as soon as it is there."""
+"""Retraining on a part of the documents, by our own loop or a user's script; each result is kept when it is there."""
 
 import copy
 import hashlib
 import json
 import shlex
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -79,7 +80,9 @@ class ScriptTraining:
     folder: Path  # where the two folders of each call are made
 
     def __call__(self, mask: Mask, seed: int, *, save: Path | None = None) -> Losses:
-        chosen = [self.documents[i] for i in np.flatnonzero(mask)]
+        chosen = [document for document, wanted in zip(self.documents, mask, strict=True) if wanted]
+        if save is not None:
+            shutil.rmtree(save, ignore_errors=True)  # half of a model, from a training that was killed
         with tempfile.TemporaryDirectory(prefix="training-", dir=make_folder(self.folder)) as aside:
             given, made = make_folder(Path(aside) / "documents"), make_folder(save or Path(aside) / "model")
             write_documents(given / "documents.jsonl", chosen)
@@ -96,9 +99,8 @@ class ScriptTraining:
             raise ConfigurationError(f"--train-script {self.command}: cannot be run ({error.strerror})") from error
         if ended.returncode:
             said = [line for line in (ended.stderr or ended.stdout).splitlines() if line.strip()]
-            raise HeadwaterError(
-                f"--train-script {self.command} ended with {ended.returncode}: {said[-1] if said else 'it said nothing'}"
-            )
+            last = said[-1] if said else "it said nothing"
+            raise HeadwaterError(f"--train-script {self.command} ended with {ended.returncode}: {last}")
 
     def _encoder(self, checkpoint: Checkpoint) -> Encoder:
         return Encoder(checkpoint.tokenizer, self.max_length or window_length(checkpoint, None))

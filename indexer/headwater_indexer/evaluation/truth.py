@@ -21,7 +21,7 @@ ARRAYS = "lds.npz"
 
 @dataclass(frozen=True, kw_only=True)
 class GroundTruth:
-    """The arrays, and where the rest lies. Losses are summed or averaged over the response: their order alone counts."""
+    """The arrays, and where the rest lies. A loss is the sum or the mean over the response: the order counts."""
 
     folder: Path
     masks: Bool[np.ndarray, "subsets documents"]
