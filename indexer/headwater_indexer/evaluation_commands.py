@@ -1,7 +1,6 @@
 """The commands that tell how good an attribution is: groundtruth and evaluate."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -115,8 +114,8 @@ def evaluate(
     if index is None:
         assert found is not None  # noqa: S101 - said above
         index = out / "index"
-        options = replace(options, embeddings="hidden-states" in chosen)
-        build_index(str(found.model), str(found.documents), index, options, device=device, progress=progress)
+        model, documents = str(found.model), str(found.documents)
+        build_index(model, documents, index, options, device=device, overwrite=True, progress=progress)
     opened = Index.open(index, device=device, progress=progress)
     try:
         how = EvaluateOptions(

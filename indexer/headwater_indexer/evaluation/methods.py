@@ -6,10 +6,12 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float32
 
-from headwater_indexer.baselines.matrix import BM25_WEIGHT, hybrid_scores
+from headwater_indexer.baselines.matrix import BM25_WEIGHT, Question, hidden_state_scores, hybrid_scores
 from headwater_indexer.errors import UsageError
 from headwater_indexer.index import Index
 from headwater_indexer.scores import Query, score_matrix
+from headwater_indexer.windows import Encoder
+from headwater_indexer.workspace import Workspace
 
 Method = Literal["influence", "relatif", "hybrid", "bm25", "hidden-states", "random"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -55,8 +57,17 @@ def scores_by_method(
             case "bm25":
                 found[method] = bm25
             case "hidden-states":
-                found[method] = index.baseline("hidden-states", questions)
+                found[method] = _hidden_states(index, questions)
             case "random":
                 draw = np.random.default_rng(seed)
                 found[method] = draw.random((len(queries), len(index.documents)), dtype=np.float32)
     return found
+
+
+def _hidden_states(index: Index, questions: Sequence[Question]) -> Float32[np.ndarray, "queries documents"]:
+    """From the index where it keeps them, else by a forward pass over its documents."""
+    if Workspace(index.folder).embeddings.exists():
+        return index.baseline("hidden-states", questions)
+    windows = index.manifest.windows
+    encoder = Encoder(index.checkpoint.tokenizer, windows.max_length)
+    return hidden_state_scores(index.checkpoint, encoder, index.documents, questions, long=windows.long_documents)
