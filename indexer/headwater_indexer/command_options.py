@@ -46,17 +46,12 @@ def _taking(command: Command, defaults: dict[str, Any]) -> Command:
         for field in fields(BuildOptions)
         if field.default is not MISSING
     }
-    parameters |= {
-        f"{field.name}_field": _parameter(
-            f"{field.name}_field", str, field.default, {"help": f"Name of the field with a document's {field.name}."}
-        )
-        for field in fields(Fields)
-    }
+    parameters |= _field_parameters()
 
     @functools.wraps(command)
     def run(**arguments: Any) -> None:
         taken = {name: arguments.pop(name) for name in parameters}
-        names = Fields(**{field.name: taken.pop(f"{field.name}_field") for field in fields(Fields)})
+        names = _named_fields(taken)
         command(options=BuildOptions(**taken, fields=names), **arguments)
 
     _sign(run, command, "options", parameters)
@@ -70,12 +65,35 @@ def taking(name: str, options: type[Any]) -> Callable[[Command], Command]:
         field.name: _parameter(field.name, hints[field.name], field.default, field.metadata)
         for field in fields(options)
     }
+    return _replacing(name, parameters, lambda taken: options(**taken))
 
+
+def taking_fields(command: Command) -> Command:
+    """Replaces the parameter `names` by the options --id-field, --text-field and so on."""
+    return _replacing("names", _field_parameters(), _named_fields)(command)
+
+
+def _field_parameters() -> dict[str, inspect.Parameter]:
+    return {
+        f"{field.name}_field": _parameter(
+            f"{field.name}_field", str, field.default, {"help": f"Name of the field with a document's {field.name}."}
+        )
+        for field in fields(Fields)
+    }
+
+
+def _named_fields(taken: dict[str, Any]) -> Fields:
+    return Fields(**{field.name: taken.pop(f"{field.name}_field") for field in fields(Fields)})
+
+
+def _replacing(
+    name: str, parameters: dict[str, inspect.Parameter], make: Callable[[dict[str, Any]], Any]
+) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def run(**arguments: Any) -> None:
             taken = {field: arguments.pop(field) for field in parameters}
-            command(**{name: options(**taken)}, **arguments)
+            command(**{name: make(taken)}, **arguments)
 
         _sign(run, command, name, parameters)
         return run

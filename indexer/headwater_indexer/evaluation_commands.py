@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from headwater_indexer.command_options import Device, Documents, Model, taking, taking_build_options
+from headwater_indexer.command_options import Device, Documents, Model, taking, taking_build_options, taking_fields
+from headwater_indexer.corpus import Fields
 from headwater_indexer.errors import UsageError
 from headwater_indexer.evaluation.journal import TruthOptions
 from headwater_indexer.evaluation.training import TrainingOptions
@@ -16,9 +17,11 @@ from headwater_indexer.progress import TerminalProgress
 
 @taking("options", TruthOptions)
 @taking("training", TrainingOptions)
+@taking_fields
 def groundtruth(
     options: TruthOptions,
     training: TrainingOptions,
+    names: Fields,
     model: Model,
     documents: Documents,
     out: Annotated[Path, typer.Option(help="Folder of the ground truth.")],
@@ -49,12 +52,16 @@ def groundtruth(
         training,
         queries=queries,
         train_script=train_script,
+        fields=names,
         device=device,
         progress=TerminalProgress(),
     )
     subsets, seeds, count = truth.seed_losses.shape
-    typer.echo(f"{out}: {subsets} halves, {seeds} trainings each, {count} queries\n", err=True, nl=False)
-    typer.echo(f"Grade by it: headwater-index evaluate --truth {out} --out evaluation", err=True)
+    typer.echo(
+        f"{out}: {subsets} halves, {seeds} trainings each, {count} queries\n"
+        f"Grade by it: headwater-index evaluate --truth {out} --out evaluation",
+        err=True,
+    )
 
 
 @taking_build_options(long_documents="truncate")
@@ -83,6 +90,9 @@ def evaluate(
     top_k: Annotated[int, typer.Option(min=1, help="Documents in the step of a tail-patch.")] = 10,
     qld_queries: Annotated[int, typer.Option(min=1, help="Queries that qld retrains for.")] = 8,
     qld_seeds: Annotated[int, typer.Option(min=1, help="Trainings for each of them and each method.")] = 2,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the index of other options in --out, built by an earlier call.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Measure an index's scores, and baselines beside them, with 95 % intervals; JSON to stdout, a report to --out.
@@ -115,7 +125,7 @@ def evaluate(
         assert found is not None  # noqa: S101 - said above
         index = out / "index"
         model, documents = str(found.model), str(found.documents)
-        build_index(model, documents, index, options, device=device, overwrite=True, progress=progress)
+        build_index(model, documents, index, options, device=device, overwrite=overwrite, progress=progress)
     opened = Index.open(index, device=device, progress=progress)
     try:
         how = EvaluateOptions(

@@ -21,6 +21,7 @@ from headwater_indexer.errors import ConfigurationError, IndexDamaged
 from headwater_indexer.index import Index
 from headwater_indexer.manifest import Manifest
 from headwater_indexer.options import BuildOptions
+from headwater_indexer.store.shards import ShardStore
 
 QUESTIONS = [("the river", " feeds the lake 7 the river"), ("", "stone mill bridge"), ("nothing", " here matches")]
 
@@ -133,7 +134,7 @@ def test_an_index_answers_by_words_and_by_states(
     short = [i for i, d in enumerate(documents) if len(tokenizer(d.text)["input_ids"]) <= 64]
     assert len(short) > 20
     ids = [tokenizer(documents[i].text)["input_ids"] for i in short]
-    kept = index._document_states
+    kept = np.concatenate(list(ShardStore.open(embedded / "embeddings")))
     np.testing.assert_allclose(kept[short], [mean_state(one) for one in ids], rtol=1e-4, atol=1e-5)
     centre = kept.astype(float).mean(axis=0)
     asked = mean_state(tokenizer(QUESTIONS[1][1])["input_ids"]) - centre
