@@ -5,7 +5,8 @@
 GROUNDTRUTH is a folder with model/, train.jsonl, queries.jsonl and lds.npz: `masks` [subsets, documents], which
 documents each retrained model saw, and `losses` [subsets, queries], each query's loss afterwards. The LDS is the mean
 over queries of the Spearman correlation, over the subsets, between the summed scores of a subset and minus the loss
-(Park et al., 2023, arXiv 2303.14186). Prints one JSON object; the exit code is 0 only when nothing falls short.
+(Park et al., 2023, arXiv 2303.14186). Baselines stand beside. Prints one JSON object; the exit code is 0 only when
+nothing falls short.
 """
 
 import json
@@ -22,7 +23,10 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from scipy.stats import spearmanr
+
+from headwater_indexer.evaluation.intervals import bootstrap
+from headwater_indexer.evaluation.lds import lds
+from headwater_indexer.evaluation.truth import GroundTruth
 
 # Options of `headwater-index scores`, and the least LDS that each is to reach; None is for the comparison alone.
 SETTINGS: list[tuple[str, list[str], float | None]] = [
@@ -38,18 +42,14 @@ SETTINGS: list[tuple[str, list[str], float | None]] = [
     ("rank 48, PCA", ["--rank", "48", "--projection", "pca"], None),
     ("rank 48, random", ["--rank", "48", "--projection", "random"], None),
     ("rank 48, attention layers", ["--rank", "48", "--layers", "attention"], None),
+    ("BM25", ["--method", "bm25"], None),
+    ("hidden states", ["--method", "hidden-states"], None),
+    ("rank 48 and BM25", ["--rank", "48", "--method", "hybrid"], None),
     ("rank 48, all of long documents", ["--rank", "48", "--long-documents", "windows"], None),
 ]
-RESAMPLES = 2000
 
 
-def per_query_lds(masks: Any, losses: Any, scores: Any) -> Any:
-    """LDS of each query: [queries]."""
-    predicted = masks.astype(np.float64) @ scores.T.astype(np.float64)  # subsets, queries
-    return np.array([spearmanr(predicted[:, q], -losses[:, q]).statistic for q in range(losses.shape[1])])
-
-
-def grade(truth: Path, options: list[str], masks: Any, losses: Any) -> dict[str, Any]:
+def grade(truth: GroundTruth, options: list[str]) -> dict[str, Any]:
     """Runs the command and grades what it wrote; the interval is a bootstrap over queries."""
     with tempfile.TemporaryDirectory() as aside:
         out = Path(aside) / "scores.npy"
@@ -57,20 +57,17 @@ def grade(truth: Path, options: list[str], masks: Any, losses: Any) -> dict[str,
             Path(sys.executable).parent / "headwater-index",
             "scores",
             "--model",
-            truth / "model",
+            truth.model,
         ]
-        command += ["--documents", truth / "train.jsonl", "--queries", truth / "queries.jsonl", "--out", out]
+        command += ["--documents", truth.documents, "--queries", truth.queries, "--out", out]
         started = time.perf_counter()
         subprocess.run([*command, *options], check=True, stderr=subprocess.DEVNULL)  # noqa: S603 - our own words
         seconds = time.perf_counter() - started
-        found = per_query_lds(masks, losses, np.load(out))
-    draw = np.random.default_rng(0)
-    means = [draw.choice(found, len(found)).mean() for _ in range(RESAMPLES)]
-    low, high = np.percentile(means, [2.5, 97.5])
+        found = bootstrap(lds(truth.masks, truth.losses, np.load(out)))
     return {
         "options": " ".join(options),
-        "lds": round(float(found.mean()), 4),
-        "interval_95": [round(float(low), 4), round(float(high), 4)],
+        "lds": round(found.mean, 4),
+        "interval_95": [round(found.low, 4), round(found.high, 4)],
         "seconds": round(seconds, 1),
     }
 
@@ -80,13 +77,12 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="Only the settings that have a target.")] = False,
 ) -> None:
     """Grade the scores of several settings against a ground truth."""
-    with np.load(truth / "lds.npz") as arrays:
-        masks, losses = arrays["masks"], arrays["losses"]
+    graded = GroundTruth.load(truth)
     results, falls_short = {}, []
     for name, options, target in SETTINGS:
         if quick and target is None:
             continue
-        results[name] = grade(truth, options, masks, losses)
+        results[name] = grade(graded, options)
         if target is not None and results[name]["lds"] < target:
             falls_short.append(f"{name}: LDS {results[name]['lds']} is below {target}")
     report = {
