@@ -148,7 +148,10 @@ class _Run:
             method: recall.recall_figures(recall.first_places(matrix[known], relevant[known]))
             for method, matrix in scores.items()
         }
-        whats = {"mrr": "One over the place of the known source, 1 where it is found first."}
+        whats = {
+            "recall@1": "Whether a known source is found first.",
+            "mrr": "One over the place of the known source, 1 where it is found first.",
+        }
         return [
             Figure(
                 name=name,

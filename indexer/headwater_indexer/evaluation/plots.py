@@ -73,4 +73,4 @@ def _ticks(low: float, high: float) -> Float[np.ndarray, " ticks"]:
     rough = (high - low) / TICKS
     scale = 10.0 ** np.floor(np.log10(rough))
     step = scale * min((unit for unit in (1, 2, 5, 10) if unit * scale >= rough), default=10)
-    return np.asarray(np.round(np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step, 12))
+    return np.asarray(np.round(np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step, 12) + 0.0)  # no -0

@@ -60,7 +60,7 @@ class Evaluation:
 def as_html(evaluation: Evaluation) -> str:
     """The whole page. Its policy forbids it to load anything, whatever a name in it says."""
     about = "".join(
-        f"<tr><th>{escape(str(name))}</th><td>{escape(str(value))}</td></tr>"
+        f"<tr><th>{escape(name.replace('_', ' '))}</th><td>{escape(_said(value))}</td></tr>"
         for name, value in evaluation.about.items()
     )
     sections = "".join(_section(figure) for figure in evaluation.figures)
@@ -72,6 +72,12 @@ def as_html(evaluation: Evaluation) -> str:
         "<footer>Small dots are queries, large ones their mean; bars and brackets are 95 % intervals of the mean "
         "(bootstrap over queries).</footer></main></body></html>\n"
     )
+
+
+def _said(value: object) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {what}" for name, what in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _section(figure: Figure) -> str:
@@ -96,8 +102,8 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); margin: 2rem 1rem }
 main { max-width: 46rem; margin: auto } h2 { margin: 2.5rem 0 0 } p, footer { color: var(--quiet); margin: 0 0 .5rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { text-align: left; font-weight: normal; padding: .15rem 1.5rem .15rem 0; border-bottom: 1px solid var(--rule);
-  overflow-wrap: anywhere }
+th, td { text-align: left; font-weight: normal; padding: .15rem 1.5rem .15rem 0; border-bottom: 1px solid var(--rule) }
+th { white-space: nowrap; vertical-align: top } td { overflow-wrap: anywhere }
 svg { width: 100%; height: auto; font-size: 13px } svg text { fill: var(--ink) } .tick { fill: var(--quiet) }
 .grid { stroke: var(--rule) } .zero { stroke: var(--quiet) } circle { fill: var(--dot); fill-opacity: .55 }
 .interval { stroke: var(--mean); stroke-width: 3 } .mean { fill: var(--mean); fill-opacity: 1 }
