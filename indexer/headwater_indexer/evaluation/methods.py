@@ -15,7 +15,6 @@ from headwater_indexer.workspace import Workspace
 
 Method = Literal["influence", "relatif", "hybrid", "bm25", "hidden-states", "random"]
 METHODS: tuple[Method, ...] = get_args(Method)
-DEFAULT: tuple[Method, ...] = ("influence", "relatif", "bm25", "random")
 WHAT = {
     "influence": "inner products of whitened rows",
     "relatif": "influence over the document's own size",
