@@ -12,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from headwater_indexer.batches import Batch, batches
+from headwater_indexer.batches import Batch, batches, packs
 from headwater_indexer.errors import NonFiniteGradient
 from headwater_indexer.layers import Layer
+from headwater_indexer.packed_attention import can_pack
 from headwater_indexer.projection import Projections
 from headwater_indexer.watch import watching
 from headwater_indexer.windows import Window
@@ -23,14 +24,19 @@ from headwater_indexer.windows import Window
 class Capture:
     """Gives the rows of windows: all in their order, or batch by batch as they come."""
 
-    def __init__(self, run: Callable[[Batch], Float[Tensor, "batch width"]], width: int, batch_tokens: int) -> None:
+    def __init__(
+        self,
+        run: Callable[[Batch], Float[Tensor, "windows width"]],
+        width: int,
+        cut: Callable[[Sequence[Window]], Iterator[Batch]],
+    ) -> None:
         self.run = run
         self._width = width
-        self._batch_tokens = batch_tokens
+        self._cut = cut
 
-    def batches(self, windows: Sequence[Window]) -> Iterator[tuple[list[int], Float[Tensor, "batch width"]]]:
+    def batches(self, windows: Sequence[Window]) -> Iterator[tuple[list[int], Float[Tensor, "rows width"]]]:
         """Each batch's rows with their places in `windows`."""
-        for batch in batches(windows, self._batch_tokens):
+        for batch in self._cut(windows):
             yield batch.order, self.run(batch)
 
     def __call__(self, windows: Sequence[Window]) -> Float[Tensor, "windows width"]:
@@ -46,13 +52,16 @@ def capturing(
 ) -> Iterator[Capture]:
     """Gives a function from windows to their rows in float32 on the CPU; the hooks live as long as the `with`.
 
-    `batch_tokens` is the budget of one batch, padding included. A row does not depend on its batch beyond rounding.
+    `batch_tokens` is the budget of one batch, padding included where the model cannot do without. A row does not depend
+    on its batch beyond rounding.
     Raises NonFiniteGradient with the position of the window in its message and as `position`.
     """
     device = model.device
+    cut = packs if can_pack(model) else batches
     matrices = projections.to(device)
     layout = projections.layout
     rows: Tensor
+    batch: Batch
 
     def on_input(name: str, activation: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time rank_in"]:
         return activation.float() @ matrices[name].input.T
@@ -60,18 +69,20 @@ def capturing(
     def on_output_grad(name: str, seen_input: Tensor, grad: Float[Tensor, "batch time out_dim"]) -> None:
         seen_output = grad.float() @ matrices[name].output.T
         # Added, not assigned: a layer may be used twice in one pass.
-        rows[:, layout.columns[name]] += torch.einsum("bto,bti->boi", seen_output, seen_input).flatten(1)
+        for windows, (outputs, inputs) in batch.blocks(seen_output, seen_input):
+            rows[windows, layout.columns[name]] += torch.bmm(outputs.mT, inputs).flatten(1)
 
     with watching(model, layers, on_input, on_output_grad) as run:
 
-        def run_batch(batch: Batch) -> Float[Tensor, "batch width"]:
-            nonlocal rows
+        def run_batch(next_batch: Batch) -> Float[Tensor, "windows width"]:
+            nonlocal rows, batch
+            batch = next_batch.to(device)
             rows = torch.zeros(len(batch.order), layout.width, device=device)
-            losses = run(batch.to(device))
+            losses = run(batch)
             _check_finite(rows, losses, batch.order)
             return rows.cpu()
 
-        yield Capture(run_batch, layout.width, batch_tokens)
+        yield Capture(run_batch, layout.width, lambda windows: cut(windows, batch_tokens))
 
 
 def _check_finite(rows: Tensor, losses: Tensor, order: list[int]) -> None:

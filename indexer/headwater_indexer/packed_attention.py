@@ -1,0 +1,126 @@
+"""Attention that sees the windows of a packed row apart: each run of nearly equal windows as one padded block."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from headwater_indexer.packing import Packing
+
+NAME = "headwater_packed"
+PROBE_LENGTHS = (7, 6, 3)  # two that share a block and one apart
+_packable: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+def attend(
+    module: Any,
+    query: Float[Tensor, "1 heads tokens head_dim"],
+    key: Float[Tensor, "1 heads tokens head_dim"],
+    value: Float[Tensor, "1 heads tokens head_dim"],
+    _: None,  # no mask: see below
+    *,
+    packing: Packing,
+    sliding_window: int | None = None,
+    **options: Any,
+) -> tuple[Float[Tensor, "1 tokens heads head_dim"], None]:
+    """What PyTorch's attention gives for each window alone. Padding comes last in its block: no token sees it."""
+    by_token = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
+    parts = []
+    for run in packing.runs:
+        q, k, v = (run.block(tensor).transpose(1, 2) for tensor in by_token)
+        mask = _window_mask(run.longest, sliding_window, query.device)
+        output, _ = sdpa_attention_forward(module, q, k, v, mask, **options)
+        parts.append(run.unblock(output))
+    return torch.cat(parts)[None], None
+
+
+# No function for masks is registered with it, so that transformers makes none: a packed row needs no mask.
+AttentionInterface.register(NAME, attend)
+
+
+@contextmanager
+def packed_attention(model: PreTrainedModel, packing: Packing) -> Iterator[dict[str, Any]]:
+    """Gives the arguments that a call of `model` on a packed row needs beside its inputs."""
+    config = model.config
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield {"packing": packing}
+    finally:
+        config._attn_implementation = before
+
+
+def can_pack(model: PreTrainedModel) -> bool:
+    """Whether packing changes nothing but the time. It takes an attention that transformers lets us replace, no other
+    mixing of tokens, and positions that can be given; a trial on random tokens decides, once for each model."""
+    if model not in _packable:
+        _packable[model] = _looks_packable(model) and _packs_the_same(model)
+    return _packable[model]
+
+
+def _looks_packable(model: PreTrainedModel) -> bool:
+    config = model.config
+    kinds = set(getattr(config, "layer_types", None) or ())
+    return (
+        config._attn_implementation == "sdpa"
+        and not config.sub_configs
+        and model._can_set_attn_implementation()
+        and kinds <= {"full_attention", "sliding_attention"}
+        and "position_ids" in inspect.signature(model.forward).parameters
+    )
+
+
+def _packs_the_same(model: PreTrainedModel) -> bool:
+    """Whether each window's logits are what they are alone, and depend on the tokens of no other window at all."""
+    draw = torch.Generator().manual_seed(0)
+    vocabulary = len(model.get_input_embeddings().get_parameter("weight"))
+    windows = [torch.randint(vocabulary, (1, length), generator=draw).to(model.device) for length in PROBE_LENGTHS]
+    with torch.no_grad():
+        alone = torch.cat([model(input_ids=window, use_cache=False).logits[0] for window in windows])
+    try:
+        logits, embedded = _trial(model, torch.cat(windows, dim=1))
+    except (TypeError, ValueError, RuntimeError, KeyError):
+        return False  # a model that does not hand on what `attend` needs
+    tolerance = 1e-4 if logits.dtype == torch.float32 else 5e-2
+    if not (logits - alone).abs().max() <= tolerance * alone.abs().max():
+        return False
+    stop = 0
+    for length in PROBE_LENGTHS:
+        start, stop = stop, stop + length
+        (seen,) = torch.autograd.grad(logits[start:stop].sum(), embedded, retain_graph=True)
+        if seen[0, :start].any() or seen[0, stop:].any():
+            return False
+    return True
+
+
+def _trial(model: PreTrainedModel, packed_ids: Tensor) -> tuple[Tensor, Tensor]:
+    found: list[Tensor] = []
+
+    def keep(_: Any, __: Any, output: Tensor) -> Tensor:
+        found.append(output.detach().requires_grad_(True))
+        return found[0]
+
+    packing = Packing.of(PROBE_LENGTHS).to(model.device)
+    handle = model.get_input_embeddings().register_forward_hook(keep)
+    try:
+        with torch.enable_grad(), packed_attention(model, packing) as options:
+            output = model(input_ids=packed_ids, position_ids=packing.position_ids, use_cache=False, **options)
+    finally:
+        handle.remove()
+    return output.logits[0], found[0]
+
+
+def _window_mask(length: int, window: int | None, device: torch.device) -> Bool[Tensor, "1 1 time time"] | None:
+    """None where the kernel's own causal mask is all that is needed."""
+    if window is None or window >= length:
+        return None
+    places = torch.arange(length, device=device)
+    distance = places[:, None] - places[None]
+    return ((distance >= 0) & (distance < window))[None, None]
