@@ -1,0 +1,75 @@
+"""The passes that are compared: what anyone would write in a dozen lines, and our capture."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from headwater_indexer.capture import capturing
+from headwater_indexer.layers import select_layers
+from headwater_indexer.projection import make_projections
+from headwater_indexer.windows import Window
+
+Pass = Callable[[], None]  # once over all windows
+PLAIN = ("forward", "limit", "limit, sorted", "training")
+
+
+@contextmanager
+def preparing(variant: str, model: PreTrainedModel, windows: Sequence[Window], rows: int) -> Iterator[Pass]:
+    """Gives one pass over the windows.
+
+    forward        in padded batches of `rows`, in the windows' order
+    limit          forward and backward of activations alone, no gradient of a weight: the eager limit of any capture
+    limit, sorted  the same, the windows sorted by length first, so that hardly anything is padded
+    training       forward and backward with all weights' gradients
+    capture K      ours at rank K over all linear layers but the head, with as many tokens in a batch
+    """
+    if variant.startswith("capture"):
+        longest = max(len(window.input_ids) for window in windows)
+        layers = select_layers(model, "all")
+        projections = make_projections("random", layers, rank=int(variant.split()[1]), seed=0)
+        model.requires_grad_(False)
+        with capturing(model, layers, projections, batch_tokens=rows * longest) as capture:
+
+            def ours() -> None:
+                model.requires_grad_(False)
+                for _ in capture.batches(windows):
+                    pass
+
+            yield ours
+        return
+
+    order = sorted(windows, key=lambda window: -len(window.input_ids)) if variant.endswith("sorted") else windows
+    batches = [_padded(order[start : start + rows]) for start in range(0, len(order), rows)]
+
+    def plain() -> None:
+        model.requires_grad_(variant == "training")
+        for ids, mask, labels in batches:
+            _plain_pass(model, variant, ids.to(model.device), mask.to(model.device), labels.to(model.device))
+
+    yield plain
+
+
+def _padded(windows: Sequence[Window]) -> tuple[Tensor, Tensor, Tensor]:
+    ids = nn.utils.rnn.pad_sequence([torch.from_numpy(window.input_ids).long() for window in windows], True)
+    lengths = torch.tensor([len(window.input_ids) for window in windows])
+    mask = torch.arange(ids.shape[1])[None] < lengths[:, None]
+    return ids, mask.long(), ids.masked_fill(~mask, -100)
+
+
+def _plain_pass(model: PreTrainedModel, variant: str, ids: Tensor, mask: Tensor, labels: Tensor) -> None:
+    backward = variant != "forward"
+    embeddings = model.get_input_embeddings()
+    hook = embeddings.register_forward_hook(lambda _, __, output: output.requires_grad_(backward))
+    try:
+        with torch.set_grad_enabled(backward):
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+            loss = functional.cross_entropy(logits.flatten(0, 1).float(), labels[:, 1:].flatten(), reduction="sum")
+        if backward:
+            loss.backward()
+            model.zero_grad()
+    finally:
+        hook.remove()

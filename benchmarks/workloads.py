@@ -1,0 +1,57 @@
+"""What the speed benchmarks run: models of real configurations with random weights, and windows of random tokens."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig, PreTrainedModel
+
+from headwater_indexer.windows import Window
+
+Family = Literal["gpt2", "llama", "llama-1b"]
+
+CONFIGS: dict[Family, PretrainedConfig] = {
+    "gpt2": GPT2Config(n_layer=6, n_embd=384, n_head=6, n_positions=256),
+    "llama": LlamaConfig(
+        num_hidden_layers=6,
+        hidden_size=384,
+        intermediate_size=1024,
+        num_attention_heads=6,
+        max_position_embeddings=256,
+    ),
+    # The shape of Llama 3.2 1B.
+    "llama-1b": LlamaConfig(
+        num_hidden_layers=16,
+        hidden_size=2048,
+        intermediate_size=8192,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        vocab_size=128_256,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+    ),
+}
+
+
+def make_model(family: Family, device: torch.device) -> PreTrainedModel:
+    """Random weights; bfloat16 on a GPU."""
+    torch.manual_seed(0)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(CONFIGS[family], dtype=dtype)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def windows_of(lengths: Sequence[int], vocabulary: int) -> list[Window]:
+    """Random tokens, all of which but the first are predicted."""
+    draw = np.random.default_rng(0)
+    return [
+        Window(input_ids=draw.integers(vocabulary, size=length).astype(np.int32), first_target=1) for length in lengths
+    ]
+
+
+def mixed_lengths(count: int, longest: int) -> list[int]:
+    """As documents' lengths are: log-normal, half of them below a third of the window, and the long ones cut."""
+    draw = np.random.default_rng(1)
+    lengths = np.exp(draw.normal(np.log(longest / 3), 0.9, size=count))
+    return [int(length) for length in lengths.clip(8, longest)]
