@@ -99,7 +99,7 @@ def _pad(windows: Sequence[Window], order: list[int], length: int) -> Batch:
         tokens = len(window.input_ids)
         input_ids[row, :tokens] = torch.from_numpy(window.input_ids.astype("int64"))
         attention_mask[row, :tokens] = 1
-        targets[row, window.first_target : tokens] = True
+        targets[row, :tokens] = torch.from_numpy(window.is_target)
     return Batch(input_ids=input_ids, attention_mask=attention_mask, targets=targets, order=order)
 
 

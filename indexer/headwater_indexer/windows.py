@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Bool, Int32
 from transformers import PreTrainedTokenizerBase
 
 from headwater_indexer.corpus import Document
@@ -18,14 +18,23 @@ SHORTEST_WINDOW = 8  # tokens; below this a window has hardly any context
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """One sequence for the model. The loss is summed over the tokens from `first_target` to the end."""
+    """One sequence for the model. The loss is summed over the tokens from `first_target` to the end, or over those
+    among them that `counted` chooses."""
 
     input_ids: TokenIds
     first_target: int  # >= 1: a token is predicted from those before it
+    counted: Bool[np.ndarray, " time"] | None = None  # None: all of them
+
+    @property
+    def is_target(self) -> Bool[np.ndarray, " time"]:
+        """The tokens whose loss counts."""
+        from_first = np.arange(len(self.input_ids)) >= self.first_target
+        return from_first if self.counted is None else from_first & self.counted
 
     @property
     def targets(self) -> int:
-        return max(0, len(self.input_ids) - self.first_target)
+        """How many tokens count."""
+        return int(self.is_target.sum())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,3 +131,18 @@ def test_a_layer_that_takes_no_part_is_named(make_model: MakeModel) -> None:
         pytest.raises(ModelError, match="layer spare took no part in the loss"),
     ):
         capture(windows())
+
+
+def test_counted_tokens_alone_make_a_row(make_model: MakeModel) -> None:
+    model = make_model("llama")
+    layers = select_layers(model, "all")
+    projections = make_projections("random", layers, rank=8, seed=1)
+    ids = windows()[0].input_ids
+    first, second = np.zeros(64, dtype=bool), np.zeros(64, dtype=bool)
+    first[9:20], second[20:] = True, True
+    asked = [Window(input_ids=ids, first_target=9, counted=counted) for counted in (first, second, None)]
+    with capturing(model, layers, projections, batch_tokens=256) as capture:
+        rows = capture(asked)
+    assert [window.targets for window in asked] == [11, 44, 55]
+    assert relative(rows[0] + rows[1], rows[2]) < 1e-5  # a gradient is a sum over the tokens that count
+    assert relative(rows[0], rows[2]) > 0.1
