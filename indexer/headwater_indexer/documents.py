@@ -7,18 +7,24 @@ file. DocumentWriter.close() folds the log in, and DocumentStore reads the one f
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+from jaxtyping import Int64
+
 from headwater_indexer.corpus import Document
 from headwater_indexer.document_tables import check_format, length, prepare, reading, writing
 from headwater_indexer.durable import flush
 from headwater_indexer.errors import CorpusError, IndexDamaged, StorageError
+from headwater_indexer.filters import Sql, Where
 
 _PAGE = 1000  # rows in memory while iterating
+_KEPT_FILTERS = 16  # of each, 8 bytes a document that passes
 _DOCUMENT = "SELECT ordinal, id, source, text, prompt, metadata FROM documents JOIN texts USING (ordinal)"
 
 
@@ -136,9 +142,10 @@ class DocumentStore:
             raise IndexDamaged(
                 f"{path}: the build that writes it has not finished. Run it again: it goes on from there."
             )
-        uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+        self._uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+        self._matching = lru_cache(maxsize=_KEPT_FILTERS)(self._scan)  # the file never changes
         with reading(path):
-            self._connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            self._connection = sqlite3.connect(self._uri, uri=True, check_same_thread=False)
             try:
                 check_format(self._connection, path)
                 self._length = length(self._connection)
@@ -179,6 +186,21 @@ class DocumentStore:
         """How many documents each source has, most first; documents without a source are not counted."""
         named = "SELECT source, count(*) AS documents FROM documents WHERE source IS NOT NULL GROUP BY source"
         return dict(self._fetch(f"{named} ORDER BY documents DESC, source"))
+
+    def matching(self, where: Where) -> Int64[np.ndarray, " ordinals"]:
+        """The ordinals of the documents that pass, in their order; what was asked lately is kept.
+
+        Reads all documents by a connection of its own, so that look-ups need not wait for it.
+        """
+        return self._matching(where.sql())
+
+    def _scan(self, where: Sql) -> Int64[np.ndarray, " ordinals"]:
+        with reading(self._path), closing(sqlite3.connect(self._uri, uri=True)) as connection:
+            select = f"SELECT ordinal FROM documents WHERE {where.text} ORDER BY ordinal"  # noqa: S608  values are bound
+            found = connection.execute(select, where.values)
+            ordinals = np.fromiter((row[0] for row in found), dtype=np.int64)
+        ordinals.flags.writeable = False  # it is given to all who ask the same
+        return ordinals
 
     def close(self) -> None:
         with self._lock:

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 from safetensors.numpy import load_file
 
 from headwater_indexer.baselines.bm25 import FullText
@@ -125,9 +125,13 @@ class Index:
         top_k: int,
         score: ScoreKind = "relatif",
         sign: Sign = "positive",
+        among: Int64[np.ndarray, " ordinals"] | None = None,
     ) -> list[list[Hit]]:
-        """The `top_k` most influential documents for each row; with `negative` those that work against it most."""
-        return self._search(rows, top_k=top_k, score=score, sign=sign)
+        """The `top_k` most influential documents for each row; with `negative` those that work against it most.
+
+        With `among`, of these documents alone; `documents.matching` finds them.
+        """
+        return self._search(rows, top_k=top_k, score=score, sign=sign, among=among)
 
     def influences(self, rows: Float32[np.ndarray, "pairs width"]) -> Float32[np.ndarray, "pairs documents"]:
         """The influence of every document on every pair, by a pass over the stored rows."""

@@ -99,39 +99,59 @@ class FlatSearch:
         return len(self._norms)
 
     def __call__(
-        self, queries: Float32[np.ndarray, "queries width"], *, top_k: int, score: ScoreKind, sign: Sign
+        self,
+        queries: Float32[np.ndarray, "queries width"],
+        *,
+        top_k: int,
+        score: ScoreKind,
+        sign: Sign,
+        among: Int64[np.ndarray, " ordinals"] | None = None,
     ) -> list[list[Hit]]:
-        """The `top_k` documents of each query, the most influential first; fewer when the index holds fewer."""
+        """The `top_k` documents of each query, the most influential first; fewer when fewer are searched.
+
+        `among` names the documents to search, each once; percentiles are then theirs alone.
+        """
         direction = 1.0 if sign == "positive" else -1.0
-        top_k = min(top_k, len(self))
+        searched = len(self) if among is None else len(among)
+        top_k = min(top_k, searched)
+        if top_k == 0:
+            return [[] for _ in queries]
         queries = np.ascontiguousarray(queries * np.float32(direction))
-        if score == "influence":
-            scores, ordinals = self._top_influence(queries, top_k)
+        if score == "influence" or among is not None:
+            scores, ordinals = self._scan(queries, top_k, score, among)
         else:
             index = self._index if top_k <= GPU_TOP_K else self._flat
             scores, ordinals = index.search(queries, top_k)
-            if score == "cosine":
-                lengths = np.linalg.norm(queries, axis=1, keepdims=True)
-                scores = scores / np.where(lengths > 0, lengths, 1)
+        if score == "cosine":
+            lengths = np.linalg.norm(queries, axis=1, keepdims=True)
+            scores = scores / np.where(lengths > 0, lengths, 1)
         return [
             [
-                Hit(ordinal=int(o), score=direction * float(s), percentile=_percentile(rank, len(self), sign))
+                Hit(ordinal=int(o), score=direction * float(s), percentile=_percentile(rank, searched, sign))
                 for rank, (o, s) in enumerate(zip(row_ordinals, row_scores, strict=True), start=1)
             ]
             for row_ordinals, row_scores in zip(ordinals, scores, strict=True)
         ]
 
-    def _top_influence(
-        self, queries: Float32[np.ndarray, "queries width"], top_k: int
+    def _scan(
+        self,
+        queries: Float32[np.ndarray, "queries width"],
+        top_k: int,
+        score: ScoreKind,
+        among: Int64[np.ndarray, " ordinals"] | None,
     ) -> tuple[Float[np.ndarray, "queries top_k"], Int64[np.ndarray, "queries top_k"]]:
+        """All scores of the rows that are searched. (FAISS's own selectors are slower, and ignored on a GPU.)"""
         rows = self._faiss.rev_swig_ptr(self._flat.get_xb(), len(self) * self._flat.d).reshape(len(self), self._flat.d)
+        chosen = np.arange(len(self)) if among is None else among
         step = max(1, BLOCK_BYTES // (4 * self._flat.d))
-        scores = np.concatenate([queries @ rows[start : start + step].T for start in range(0, len(self), step)], axis=1)
-        scores = scores * self._norms
+        blocks = [slice(n, n + step) if among is None else among[n : n + step] for n in range(0, len(chosen), step)]
+        scores = np.concatenate([queries @ rows[block].T for block in blocks], axis=1)
+        if score == "influence":
+            scores = scores * self._norms[chosen]
         best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
         order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
-        ordinals = np.take_along_axis(best, order, axis=1)
-        return np.take_along_axis(scores, ordinals, axis=1), ordinals
+        places = np.take_along_axis(best, order, axis=1)
+        return np.take_along_axis(scores, places, axis=1), chosen[places]
 
 
 def _on_gpu(faiss: Any, index: Any) -> Any | None:

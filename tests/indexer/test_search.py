@@ -50,6 +50,26 @@ def test_search_is_brute_force(search: FlatSearch, score: ScoreKind, sign: Sign,
         assert np.allclose([hit.percentile for hit in hits], below)
 
 
+@pytest.mark.parametrize("score", ["relatif", "influence", "cosine"])
+@pytest.mark.parametrize("sign", ["positive", "negative"])
+@pytest.mark.parametrize("count", [0, 1, 7, COUNT])
+def test_search_among_some_is_brute_force_over_them(
+    search: FlatSearch, monkeypatch: pytest.MonkeyPatch, score: ScoreKind, sign: Sign, count: int
+) -> None:
+    monkeypatch.setattr("headwater_indexer.search.BLOCK_BYTES", 4 * WIDTH * 16)  # several blocks
+    draw = np.random.default_rng(2)
+    queries = draw.standard_normal((5, WIDTH)).astype(np.float32)
+    among = np.sort(draw.choice(COUNT, count, replace=False))
+    scores = brute_force(queries, score)[:, among]
+    order = np.argsort(scores if sign == "negative" else -scores, axis=1)[:, :10]
+    found = search(queries, top_k=10, score=score, sign=sign, among=among)
+    for hits, best, all_scores in zip(found, order, scores, strict=True):
+        assert [hit.ordinal for hit in hits] == among[best].tolist()
+        assert np.allclose([hit.score for hit in hits], all_scores[best], rtol=1e-5, atol=1e-5)
+        below = [100 * np.mean(all_scores < all_scores[place]) for place in best]
+        assert np.allclose([hit.percentile for hit in hits], below)
+
+
 def test_more_than_there_are_gives_all(search: FlatSearch) -> None:
     (hits,) = search(np.ones((1, WIDTH), dtype=np.float32), top_k=10_000, score="relatif", sign="positive")
     assert sorted(hit.ordinal for hit in hits) == list(range(COUNT))
