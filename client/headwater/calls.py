@@ -79,6 +79,14 @@ def attribute(
     return Call(method="POST", path="/v1/attribute", answer=Attribution, content=content, timeout=timeout)
 
 
+def attribution(id: str, *, timeout: float | None = None) -> Call[Attribution]:
+    """The attribution of a chat through the gateway, by the id in its X-Attribution-ID header; kept for an hour.
+
+    Waits for one that is still made. Raises APIStatusError with the reason of one that failed.
+    """
+    return Call(method="GET", path=f"/v1/attributions/{_segment(id)}", answer=Attribution, timeout=timeout)
+
+
 def document(id: str, *, index: str = "default", timeout: float | None = None) -> Call[DocumentRecord]:
     """The training document with this id, as it stands in the index."""
     path = f"/v1/documents/{_segment(id)}?index={quote(index, safe='')}"

@@ -122,6 +122,7 @@ class Client(Core):
         self._http = http_client or httpx2.Client(trust_env=self._trust_env)
 
     attribute = blocking(calls.attribute)
+    attribution = blocking(calls.attribution)
     document = blocking(calls.document)
     indexes = blocking(calls.indexes)
     index = blocking(calls.index)
@@ -171,6 +172,7 @@ class AsyncClient(Core):
         self._http = http_client or httpx2.AsyncClient(trust_env=self._trust_env)
 
     attribute = awaitable(calls.attribute)
+    attribution = awaitable(calls.attribution)
     document = awaitable(calls.document)
     indexes = awaitable(calls.indexes)
     index = awaitable(calls.index)

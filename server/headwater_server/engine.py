@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 from headwater.types import AttributeRequest, Attribution, DocumentRecord, IndexInfo, Timings
 from headwater_server.answers import attribution, document_record, index_info
 from headwater_server.errors import DeadlinePassed, NotReady, TooLong, TooManyWanted, UnknownIndex
+from headwater_server.kept import KeptAttributions
 from headwater_server.queue import Entry, GradientQueue
 from headwater_server.settings import Settings
 from headwater_server.worker import Worker
@@ -36,6 +37,7 @@ class Engine:
         self.state: State = "loading"
         self.failure: Exception | None = None
         self.indexes: dict[str, Index] = {}
+        self.kept = KeptAttributions()
         self.on_failure = on_failure
         self.queue = GradientQueue(
             max_tokens=settings.max_queue_tokens,
@@ -126,6 +128,14 @@ class Engine:
     async def document(self, index: str, document_id: str) -> DocumentRecord | None:
         found = await self._in(self._reading, self.index(index).documents.by_id, document_id)
         return None if found is None else document_record(found)
+
+    async def kept_attribution(self, identity: str) -> bytes:
+        """As JSON; waited for while it is made. Raises ProblemError when there is none, DeadlinePassed."""
+        try:
+            async with asyncio.timeout(self.settings.request_timeout):
+                return await self.kept.get(identity)
+        except TimeoutError:
+            raise DeadlinePassed from None
 
     async def attribute(self, question: AttributeRequest) -> Attribution:
         """Raises DeadlinePassed past the request's time; cancelling takes the question out of the queue."""

@@ -18,6 +18,7 @@ _EXAMPLES = {
     422: ("top_k_above_documents", "The index 'default' holds 40 documents: ask for a top_k from 1 to 40.", "top_k"),
     429: ("queue_full", "Too many questions are waiting. Try again in 3 s.", None),
     500: ("internal_error", "The server failed. Quote the X-Request-ID header to whoever runs it.", None),
+    502: ("upstream_unreachable", "The language model's endpoint could not be reached.", None),
     503: ("loading", "The indexes are still being opened. Try again soon; /readyz says when.", None),
     504: ("deadline_passed", "The answer was not ready in the request's time.", None),
 }

@@ -56,6 +56,25 @@ async def attribute(question: AttributeRequest, engine: AskEngine, request: Requ
     return answer if answer is not None else Response(status_code=499)  # nobody is there to read it
 
 
+@router.get(
+    "/v1/attributions/{attribution_id}",
+    operation_id="get_attribution",
+    tags=["attribution"],
+    response_model=Attribution,
+    responses=errors(404, 422, 429, 502, 503, 504),
+)
+async def kept_attribution(
+    attribution_id: Annotated[
+        str, Path(description="Id that a chat's X-Attribution-ID header names.", examples=["attr_2f8a1c"])
+    ],
+    engine: AskEngine,
+    request: Request,
+) -> Response:
+    """The attribution of a chat, kept for an hour; waited for while it is made. One that failed gives its reason."""
+    answer = await _unless_gone(request, engine.kept_attribution(attribution_id))
+    return Response(answer, 200 if answer is not None else 499, media_type="application/json")
+
+
 @router.get("/v1/indexes", operation_id="list_indexes", tags=["indexes"], responses=errors(503))
 async def indexes(engine: AskEngine) -> IndexList:
     """What is served: model, method, documents."""

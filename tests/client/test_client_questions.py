@@ -28,6 +28,13 @@ def test_attribute_asks_and_answers(server, ask, attribution):
     assert answer.request_id == "req-7"
 
 
+def test_an_attribution_of_a_chat_is_asked_for_by_its_id(server, ask, attribution):
+    server.reply(attribution, X_Request_ID="req-8")
+    answer = ask("attribution", "attr_1")
+    assert (server.asked[0].method, server.asked[0].path) == ("GET", "/v1/attributions/attr_1")
+    assert (answer.id, answer.request_id) == ("attr_1", "req-8")
+
+
 def test_messages_may_be_mappings_or_messages(server, ask, attribution):
     server.reply(attribution)
     messages = [{"role": "system", "content": "Be brief."}, Message(role="user", content="Who?")]
