@@ -1,7 +1,6 @@
 """The passes that are compared: what anyone would write in a dozen lines, and our capture."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,31 +16,18 @@ Pass = Callable[[], None]  # once over all windows
 PLAIN = ("forward", "limit", "limit, sorted", "training")
 
 
-@contextmanager
-def preparing(variant: str, model: PreTrainedModel, windows: Sequence[Window], rows: int) -> Iterator[Pass]:
-    """Gives one pass over the windows.
+def prepare(variant: str, model: PreTrainedModel, windows: Sequence[Window], rows: int) -> Pass:
+    """One pass over the windows.
 
     forward        in padded batches of `rows`, in the windows' order
     limit          forward and backward of activations alone, no gradient of a weight: the eager limit of any capture
     limit, sorted  the same, the windows sorted by length first, so that hardly anything is padded
     training       forward and backward with all weights' gradients
-    capture K      ours at rank K over all linear layers but the head, with as many tokens in a batch
+    capture K      ours at rank K over all linear layers but the head, with as many tokens in a batch; its hooks are set
+                   in the pass
     """
     if variant.startswith("capture"):
-        longest = max(len(window.input_ids) for window in windows)
-        layers = select_layers(model, "all")
-        projections = make_projections("random", layers, rank=int(variant.split()[1]), seed=0)
-        model.requires_grad_(False)
-        with capturing(model, layers, projections, batch_tokens=rows * longest) as capture:
-
-            def ours() -> None:
-                model.requires_grad_(False)
-                for _ in capture.batches(windows):
-                    pass
-
-            yield ours
-        return
-
+        return _prepare_capture(int(variant.split()[1]), model, windows, rows)
     order = sorted(windows, key=lambda window: -len(window.input_ids)) if variant.endswith("sorted") else windows
     batches = [_padded(order[start : start + rows]) for start in range(0, len(order), rows)]
 
@@ -50,7 +36,21 @@ def preparing(variant: str, model: PreTrainedModel, windows: Sequence[Window], r
         for ids, mask, labels in batches:
             _plain_pass(model, variant, ids.to(model.device), mask.to(model.device), labels.to(model.device))
 
-    yield plain
+    return plain
+
+
+def _prepare_capture(rank: int, model: PreTrainedModel, windows: Sequence[Window], rows: int) -> Pass:
+    longest = max(len(window.input_ids) for window in windows)
+    layers = select_layers(model, "all")
+    projections = make_projections("random", layers, rank=rank, seed=0).to(model.device)
+
+    def ours() -> None:
+        model.requires_grad_(False)
+        with capturing(model, layers, projections, batch_tokens=rows * longest) as capture:
+            for _ in capture.batches(windows):
+                pass
+
+    return ours
 
 
 def _padded(windows: Sequence[Window]) -> tuple[Tensor, Tensor, Tensor]:

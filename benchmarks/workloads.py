@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig, PreTrainedModel
 
 from headwater_indexer.windows import Window
@@ -39,7 +40,9 @@ def make_model(family: Family, device: torch.device) -> PreTrainedModel:
     torch.manual_seed(0)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     model: PreTrainedModel = AutoModelForCausalLM.from_config(CONFIGS[family], dtype=dtype)
-    return model.to(device).eval().requires_grad_(False)
+    nn.Module.to(model, device)  # transformers' own .to is typed as something else
+    model.eval().requires_grad_(False)
+    return model
 
 
 def windows_of(lengths: Sequence[int], vocabulary: int) -> list[Window]:
