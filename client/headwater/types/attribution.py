@@ -1,39 +1,14 @@
-"""What travels between client and server: questions refuse fields that they do not know, answers ignore them."""
+"""The question which documents made a model say that, and its answer."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, model_validator
+from pydantic import Field, JsonValue, model_validator
+
+from headwater.types.base import Answer, IndexName, Question
 
 Score = Literal["relatif", "influence", "cosine"]
 Sign = Literal["positive", "negative"]
 Part = Literal["text", "metadata"]
-IndexName = Annotated[
-    str,
-    Field(
-        pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
-        description="Name under which the server holds the index; never a path.",
-        examples=["default"],
-    ),
-]
-
-
-class Question(BaseModel):
-    """Base of what a client sends. A misspelt field is an error, not a default that is silently used."""
-
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-
-class Answer(BaseModel):
-    """Base of what a server sends. A newer server may say more than this client knows."""
-
-    model_config = ConfigDict(extra="ignore", protected_namespaces=(), hide_input_in_errors=True)
-
-    _request_id: str | None = PrivateAttr(default=None)
-
-    @property
-    def request_id(self) -> str | None:
-        """The answer's X-Request-ID header: quote it to whoever runs the server."""
-        return self._request_id
 
 
 class Message(Question):
@@ -170,93 +145,3 @@ class Attribution(Answer):
     timings_ms: Timings
     data: list[AttributedDocument] = Field(description="Documents, most influential first.")
     sources: list[SourceShare] = Field(description="Credit by source, the largest first.")
-
-
-class ModelRef(Answer):
-    """A model, to the commit."""
-
-    id: str = Field(description="Name of the model.", examples=["openai-community/gpt2"])
-    revision: str | None = Field(default=None, description="Commit of the model's repository.", examples=["607a30d7"])
-
-
-class ProjectionInfo(Answer):
-    """How gradients were made small enough to keep."""
-
-    kind: str = Field(description="Kind of the projection.", examples=["random"])
-    rank: int = Field(description="Rank on each side of a weight matrix.", examples=[16])
-
-
-class HessianInfo(Answer):
-    """The curvature that gradients are whitened by."""
-
-    kind: str = Field(description="Kind of the curvature.", examples=["raw"])
-    damping: float = Field(description="Damping, relative to the mean eigenvalue.", examples=[0.1])
-
-
-class IndexMethod(Answer):
-    """How the index was built."""
-
-    projection: ProjectionInfo
-    hessian: HessianInfo
-
-
-class IndexInfo(Answer):
-    """An index that the server holds."""
-
-    name: str = Field(description="Name under which it is served.", examples=["default"])
-    object: Literal["index"] = "index"
-    version: str = Field(description="Digest of the index's manifest.", examples=["sha256:9f86d081884c7d65"])
-    documents: int = Field(description="How many documents it holds.", examples=[120000])
-    model: ModelRef
-    method: IndexMethod
-    layers: int = Field(description="How many layers' gradients it keeps.", examples=[24])
-    width: int = Field(description="Numbers kept for each document.", examples=[6144])
-    created: int = Field(description="When it was built; Unix time in seconds.", examples=[1764000000])
-
-
-class IndexList(Answer):
-    """The indexes that the server holds."""
-
-    object: Literal["list"] = "list"
-    data: list[IndexInfo] = Field(description="Indexes, by name.")
-
-
-class DocumentRecord(Answer):
-    """A training document as it stands in the index."""
-
-    id: str = Field(description="The document's id, as in the corpus.", examples=["hamlet-3-1"])
-    object: Literal["document"] = "document"
-    text: str = Field(description="The text that was trained on.", examples=["To be, or not to be"])
-    prompt: str | None = Field(
-        default=None, description="What came before the text in a document that is a prompt and its response."
-    )
-    source: str | None = Field(default=None, description="Where it came from.", examples=["Shakespeare"])
-    metadata: dict[str, JsonValue] = Field(default_factory=dict, description="Its metadata.", examples=[{"year": 1603}])
-    tokens: int | None = Field(default=None, description="Its length in tokens, where known.", examples=[214])
-
-
-class Health(Answer):
-    """Whether the server can answer; a server that cannot answers with a Problem and status 503."""
-
-    status: str = Field(description="`ok` when questions are answered.", examples=["ok"])
-    version: str | None = Field(default=None, description="Version of the server.", examples=["0.1.0"])
-
-
-class ErrorBody(Answer):
-    """An error as the OpenAI SDK reads it."""
-
-    message: str = Field(description="What is wrong, where, and what to do.", examples=["No index named 'x'."])
-    type: str = Field(description="Family of the error.", examples=["invalid_request_error"])
-    code: str | None = Field(default=None, description="Reason, for programs.", examples=["index_not_found"])
-    param: str | None = Field(default=None, description="Field of the request at fault.", examples=["index"])
-
-
-class Problem(Answer):
-    """An error as RFC 9457 writes it (application/problem+json), with `error` for the OpenAI SDK."""
-
-    type: str = Field(default="about:blank", description="URI that names the kind of problem.")
-    title: str = Field(description="The kind of problem, in words.", examples=["Not Found"])
-    status: int = Field(description="The HTTP status.", examples=[404])
-    detail: str | None = Field(default=None, description="What is wrong this time.", examples=["No index named 'x'."])
-    instance: str | None = Field(default=None, description="The request's path or id.", examples=["/v1/indexes/x"])
-    error: ErrorBody

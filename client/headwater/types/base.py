@@ -1,0 +1,33 @@
+"""The bases of all that travels: questions refuse fields that they do not know, answers ignore them."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+IndexName = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
+        description="Name under which the server holds the index; never a path.",
+        examples=["default"],
+    ),
+]
+
+
+class Question(BaseModel):
+    """Base of what a client sends. A misspelt field is an error, not a default that is silently used."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class Answer(BaseModel):
+    """Base of what a server sends. A newer server may say more than this client knows."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=(), hide_input_in_errors=True)
+
+    _request_id: str | None = PrivateAttr(default=None)
+
+    @property
+    def request_id(self) -> str | None:
+        """The answer's X-Request-ID header: quote it to whoever runs the server."""
+        return self._request_id

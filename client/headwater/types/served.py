@@ -1,0 +1,70 @@
+"""What a server holds: indexes, and the documents in them."""
+
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from headwater.types.base import Answer
+
+
+class ModelRef(Answer):
+    """A model, to the commit."""
+
+    id: str = Field(description="Name of the model.", examples=["openai-community/gpt2"])
+    revision: str | None = Field(default=None, description="Commit of the model's repository.", examples=["607a30d7"])
+
+
+class ProjectionInfo(Answer):
+    """How gradients were made small enough to keep."""
+
+    kind: str = Field(description="Kind of the projection.", examples=["random"])
+    rank: int = Field(description="Rank on each side of a weight matrix.", examples=[16])
+
+
+class HessianInfo(Answer):
+    """The curvature that gradients are whitened by."""
+
+    kind: str = Field(description="Kind of the curvature.", examples=["raw"])
+    damping: float = Field(description="Damping, relative to the mean eigenvalue.", examples=[0.1])
+
+
+class IndexMethod(Answer):
+    """How the index was built."""
+
+    projection: ProjectionInfo
+    hessian: HessianInfo
+
+
+class IndexInfo(Answer):
+    """An index that the server holds."""
+
+    name: str = Field(description="Name under which it is served.", examples=["default"])
+    object: Literal["index"] = "index"
+    version: str = Field(description="Digest of the index's manifest.", examples=["sha256:9f86d081884c7d65"])
+    documents: int = Field(description="How many documents it holds.", examples=[120000])
+    model: ModelRef
+    method: IndexMethod
+    layers: int = Field(description="How many layers' gradients it keeps.", examples=[24])
+    width: int = Field(description="Numbers kept for each document.", examples=[6144])
+    created: int = Field(description="When it was built; Unix time in seconds.", examples=[1764000000])
+
+
+class IndexList(Answer):
+    """The indexes that the server holds."""
+
+    object: Literal["list"] = "list"
+    data: list[IndexInfo] = Field(description="Indexes, by name.")
+
+
+class DocumentRecord(Answer):
+    """A training document as it stands in the index."""
+
+    id: str = Field(description="The document's id, as in the corpus.", examples=["hamlet-3-1"])
+    object: Literal["document"] = "document"
+    text: str = Field(description="The text that was trained on.", examples=["To be, or not to be"])
+    prompt: str | None = Field(
+        default=None, description="What came before the text in a document that is a prompt and its response."
+    )
+    source: str | None = Field(default=None, description="Where it came from.", examples=["Shakespeare"])
+    metadata: dict[str, JsonValue] = Field(default_factory=dict, description="Its metadata.", examples=[{"year": 1603}])
+    tokens: int | None = Field(default=None, description="Its length in tokens, where known.", examples=[214])
