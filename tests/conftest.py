@@ -10,13 +10,27 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
     GemmaConfig,
     GPT2Config,
     GPTNeoXConfig,
+    GptOssConfig,
+    GraniteConfig,
     LlamaConfig,
+    MistralConfig,
+    MixtralConfig,
+    OPTConfig,
+    Phi3Config,
+    PhiConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2MoeConfig,
+    Qwen3Config,
+    Qwen3MoeConfig,
 )
 
 VOCABULARY = 320
@@ -30,20 +44,56 @@ _SMALL = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
 }
-CONFIGS = {
+_GROUPED = {**_SMALL, "num_key_value_heads": 2}
+_MIXED = {**_GROUPED, "num_experts_per_tok": 2}
+# Each family in its real configuration class, small, with what is particular to it: few key heads, biases, a sliding
+# window, soft caps and factors on the logits, an embedding of another width, experts.
+CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
     "gpt2": lambda: GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64),
-    "llama": lambda: LlamaConfig(**_SMALL, num_key_value_heads=2),
-    "llama-bias": lambda: LlamaConfig(**_SMALL, num_key_value_heads=2, attention_bias=True, mlp_bias=True),
-    "qwen2": lambda: Qwen2Config(**_SMALL, num_key_value_heads=2),
-    "gpt-neox": lambda: GPTNeoXConfig(**_SMALL),
+    "llama": lambda: LlamaConfig(**_GROUPED),
+    "llama-bias": lambda: LlamaConfig(**_GROUPED, attention_bias=True, mlp_bias=True),
+    "qwen2": lambda: Qwen2Config(**_GROUPED),
+    "qwen3": lambda: Qwen3Config(**_GROUPED, head_dim=8),
     "gemma": lambda: GemmaConfig(**_SMALL, num_key_value_heads=1, head_dim=8),
+    "gemma2": lambda: Gemma2Config(**_GROUPED, head_dim=8, sliding_window=9),
+    "gemma3": lambda: Gemma3TextConfig(
+        **_GROUPED, head_dim=8, sliding_window=9, layer_types=["sliding_attention", "full_attention"]
+    ),
+    "mistral": lambda: MistralConfig(**_GROUPED, sliding_window=9),
+    "gpt-neox": lambda: GPTNeoXConfig(**_SMALL),
+    "opt": lambda: OPTConfig(
+        **{key: value for key, value in _SMALL.items() if key != "intermediate_size"},
+        ffn_dim=48,
+        word_embed_proj_dim=16,
+    ),
+    "phi": lambda: PhiConfig(**_GROUPED),
+    "phi3": lambda: Phi3Config(**_GROUPED),
+    "cohere": lambda: CohereConfig(**_GROUPED, logit_scale=0.25),
+    "granite": lambda: GraniteConfig(**_GROUPED, logits_scaling=3.0),
+    "mixtral": lambda: MixtralConfig(**_MIXED, num_local_experts=4),
+    "qwen2-moe": lambda: Qwen2MoeConfig(
+        **_MIXED, num_experts=4, moe_intermediate_size=24, shared_expert_intermediate_size=40
+    ),
+    "qwen3-moe": lambda: Qwen3MoeConfig(**_MIXED, num_experts=4, moe_intermediate_size=24, head_dim=8),
+    "gpt-oss": lambda: GptOssConfig(
+        **_MIXED, num_local_experts=4, head_dim=8, sliding_window=9, layer_types=["sliding_attention", "full_attention"]
+    ),
 }
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # these models are too small to share
+
+
+@pytest.fixture(params=CONFIGS)
+def family(request: pytest.FixtureRequest) -> str:
+    """The name of every family in turn, for `make_model`."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

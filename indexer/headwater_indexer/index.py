@@ -16,7 +16,7 @@ from headwater_indexer.checkpoint import Checkpoint, load_checkpoint
 from headwater_indexer.documents import DocumentStore
 from headwater_indexer.errors import ConfigurationError, IndexDamaged
 from headwater_indexer.hessian import Whitener
-from headwater_indexer.layers import Layer, select_layers
+from headwater_indexer.layers import Layer, watchable_layers
 from headwater_indexer.manifest import Manifest, verify_file
 from headwater_indexer.progress import Progress, Silent, counted
 from headwater_indexer.projection import Projections
@@ -166,5 +166,5 @@ class Index:
 
 
 def _named_layers(checkpoint: Checkpoint, manifest: Manifest) -> list[Layer]:
-    by_name = {layer.name: layer for layer in select_layers(checkpoint.model, "all")}
+    by_name = watchable_layers(checkpoint.model)
     return [by_name[name] for name in manifest.layers]

@@ -28,7 +28,7 @@ class BuildOptions:
     The commands take their options, defaults and help from these fields.
     """
 
-    layers: str = _option("mlp", "Layers to watch: mlp, attention, all, or a pattern over their names.")
+    layers: str = _option("mlp", "Layers to watch: mlp, attention, all, or patterns over their names; ! leaves out.")
     rank: int = _option(32, "Rank of both projections of each layer; at most the layer's width.")
     projection: ProjectionKind = _option("whitened", "How gradients are projected before the Hessian.")
     hessian: HessianKind = _option("ekfac", "The curvature that projected gradients are preconditioned by.")
