@@ -45,11 +45,12 @@ def make_model(family: Family, device: torch.device) -> PreTrainedModel:
     return model
 
 
-def windows_of(lengths: Sequence[int], vocabulary: int) -> list[Window]:
-    """Random tokens, all of which but the first are predicted."""
+def windows_of(lengths: Sequence[int], vocabulary: int, *, first_target: int = 1) -> list[Window]:
+    """Random tokens, those from `first_target` on predicted."""
     draw = np.random.default_rng(0)
     return [
-        Window(input_ids=draw.integers(vocabulary, size=length).astype(np.int32), first_target=1) for length in lengths
+        Window(input_ids=draw.integers(vocabulary, size=length).astype(np.int32), first_target=first_target)
+        for length in lengths
     ]
 
 
