@@ -36,6 +36,8 @@ def attribution(
     hits: Sequence["Hit"],
     documents: Sequence["Document"],
     timings: Timings,
+    *,
+    searched: int,
 ) -> Attribution:
     """The answer; `hits` and `documents` stand in the same order, most influential first."""
     manifest = index.manifest
@@ -43,7 +45,9 @@ def attribution(
         id=f"attr_{secrets.token_hex(12)}",
         created=int(time.time()),
         model=manifest.model.name,
-        index=IndexRef(name=question.index, version=manifest.version, documents=len(index.documents)),
+        index=IndexRef(
+            name=question.index, version=manifest.version, documents=len(index.documents), searched=searched
+        ),
         method=Method(
             projection=manifest.projection.kind,
             hessian=manifest.hessian.kind,

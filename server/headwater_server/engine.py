@@ -13,12 +13,13 @@ from headwater.types import AttributeRequest, Attribution, DocumentRecord, Index
 from headwater_server.answers import attribution, document_record, index_info
 from headwater_server.errors import DeadlinePassed, NotReady, TooLong, TooManyWanted, UnknownIndex
 from headwater_server.kept import KeptAttributions
+from headwater_server.questions import encode, where
 from headwater_server.queue import Entry, GradientQueue
 from headwater_server.settings import Settings
 from headwater_server.worker import Worker
 
 if TYPE_CHECKING:
-    from headwater_indexer.index import Index, Pair
+    from headwater_indexer.index import Index
 
 log = logging.getLogger("headwater.engine")
 State = Literal["loading", "ready", "draining", "failed"]
@@ -50,6 +51,9 @@ class Engine:
         self._starting = threading.Lock()  # a worker must not start once draining has begun
         cores = os.cpu_count() or 1
         self._reading = ThreadPoolExecutor(max_workers=max(4, cores), thread_name_prefix="headwater-read")
+        self._filtering = ThreadPoolExecutor(
+            max_workers=2, thread_name_prefix="headwater-filter"
+        )  # reads all documents
         self._searching = ThreadPoolExecutor(max_workers=max(2, cores), thread_name_prefix="headwater-search")
 
     def start(self) -> None:
@@ -91,7 +95,7 @@ class Engine:
             self._loader.join(self.settings.drain_timeout)
         self.queue.close(NotReady("draining"))
         self.worker.join(self.settings.drain_timeout)
-        for pool in (self._reading, self._searching):
+        for pool in (self._reading, self._filtering, self._searching):
             pool.shutdown(wait=True, cancel_futures=True)
         for index in self.indexes.values():
             index.close()
@@ -148,7 +152,11 @@ class Engine:
     async def _attribute(self, question: AttributeRequest) -> Attribution:
         arrived = self.queue.clock()
         index = self._admit(question)
-        pair = await self._in(self._reading, _encode, index, question)
+        pair = await self._in(self._reading, encode, index, question)
+        encoded = self.queue.clock()
+        among = None
+        if question.filters is not None:
+            among = await self._in(self._filtering, index.documents.matching, where(question.filters))
         queued = self.queue.clock()
         entry = Entry(index=index, pair=pair, deadline=arrived + self.settings.request_timeout)
         self.queue.put(entry)
@@ -157,7 +165,9 @@ class Engine:
         searched = self.queue.clock()
         [hits] = await self._in(
             self._searching,
-            lambda: index.search(row.values[None, :], top_k=question.top_k, score=question.score, sign=question.sign),
+            lambda: index.search(
+                row.values[None, :], top_k=question.top_k, score=question.score, sign=question.sign, among=among
+            ),
         )
         read = self.queue.clock()
         documents = await self._in(self._reading, index.documents.by_ordinal, [hit.ordinal for hit in hits])
@@ -165,11 +175,13 @@ class Engine:
         timings = Timings(
             queue=_milliseconds(row.began - queued),
             gradient=_milliseconds(row.ended - row.began),
+            filters=_milliseconds(queued - encoded),
             search=_milliseconds(read - searched),
             documents=_milliseconds(ended - read),
             total=_milliseconds(ended - arrived),
         )
-        return attribution(question, index, pair, hits, documents, timings)
+        searched = len(index.documents) if among is None else len(among)
+        return attribution(question, index, pair, hits, documents, timings, searched=searched)
 
     def _admit(self, question: AttributeRequest) -> "Index":
         """Refuse what needs no model to be refused."""
@@ -201,12 +213,6 @@ class Engine:
     async def _in(self, pool: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run in a thread. Cancelled, it is not waited for: a late answer must not hold up the refusal."""
         return await asyncio.get_running_loop().run_in_executor(pool, lambda: work(*args, **kwargs))
-
-
-def _encode(index: "Index", question: AttributeRequest) -> "Pair":
-    if question.messages is not None:
-        return index.encode_messages([message.model_dump() for message in question.messages], question.response)
-    return index.encode(question.prompt or "", question.response)
 
 
 def _milliseconds(seconds: float) -> float:

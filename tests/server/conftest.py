@@ -91,8 +91,8 @@ class TwinIndex:
             [np.random.default_rng(pair.input_ids).standard_normal(WIDTH, dtype=np.float32) for pair in pairs]
         )
 
-    def search(self, rows: np.ndarray, *, top_k: int, score: str, sign: str) -> list[list[Any]]:
-        assert score == "relatif"
+    def search(self, rows: np.ndarray, *, top_k: int, score: str, sign: str, among: Any = None) -> list[list[Any]]:
+        assert (score, among) == ("relatif", None)
         scores = rows @ self.vectors.T
         order = np.argsort(-scores if sign == "positive" else scores, axis=1)[:, :top_k]
         return [

@@ -15,6 +15,7 @@ from headwater.types.attribution import (
     Usage,
 )
 from headwater.types.base import Answer, IndexName, Question
+from headwater.types.filters import Condition, Filters, Range
 from headwater.types.operations import ErrorBody, Health, Problem
 from headwater.types.served import (
     DocumentRecord,
@@ -31,8 +32,10 @@ __all__ = [
     "AttributeRequest",
     "AttributedDocument",
     "Attribution",
+    "Condition",
     "DocumentRecord",
     "ErrorBody",
+    "Filters",
     "Health",
     "HessianInfo",
     "IndexInfo",
@@ -47,6 +50,7 @@ __all__ = [
     "Problem",
     "ProjectionInfo",
     "Question",
+    "Range",
     "Score",
     "Sign",
     "SourceShare",

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from headwater.types.base import Answer, IndexName, Question
+from headwater.types.filters import Filters
 
 Score = Literal["relatif", "influence", "cosine"]
 Sign = Literal["positive", "negative"]
@@ -48,6 +49,12 @@ class AttributeRequest(Question):
         description="`positive` asks for the documents that made the response likelier, `negative` for those "
         "that made it less likely.",
     )
+    filters: Filters | None = Field(
+        default=None,
+        description="Search only the documents that pass. The answer is exact also when few do, and shorter than "
+        "`top_k` when fewer do.",
+        examples=[{"must": [{"key": "metadata.year", "range": {"gte": 1900, "lt": 2000}}]}],
+    )
     include: list[Part] = Field(
         default=["text", "metadata"],
         description="What to return of each document beside its id, score and source.",
@@ -66,6 +73,9 @@ class IndexRef(Answer):
     name: str = Field(description="Name of the index.", examples=["default"])
     version: str = Field(description="Digest of the index's manifest.", examples=["sha256:9f86d081884c7d65"])
     documents: int = Field(description="How many documents the index holds.", examples=[120000])
+    searched: int | None = Field(
+        default=None, description="How many of them passed the filters, and were searched.", examples=[120000]
+    )
 
 
 class Method(Answer):
@@ -90,6 +100,7 @@ class Timings(Answer):
 
     queue: float = Field(description="Waiting for the model.", examples=[3.1])
     gradient: float = Field(description="The question's gradient.", examples=[41.0])
+    filters: float = Field(default=0.0, description="Finding the documents that pass the filters.", examples=[0.0])
     search: float = Field(description="Searching the index.", examples=[5.2])
     documents: float = Field(description="Reading the documents found.", examples=[1.0])
     total: float = Field(description="From the request's arrival to its answer.", examples=[51.0])
@@ -104,7 +115,7 @@ class AttributedDocument(Answer):
         description="Estimated influence; unless it is a cosine, comparable within one answer only.", examples=[12.4]
     )
     percentile: float = Field(
-        description="Share of the index's documents that score lower, in percent.", examples=[99.98]
+        description="Share of the documents searched that score lower, in percent.", examples=[99.98]
     )
     source: str | None = Field(default=None, description="Where the document came from.", examples=["Shakespeare"])
     prompt: str | None = Field(

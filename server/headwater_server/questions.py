@@ -1,0 +1,37 @@
+"""From what travels to what an index is asked: pairs of tokens, and conditions on documents."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from headwater.types import AttributeRequest, Condition, Filters
+from headwater_indexer.filters import AllOf, AnyOf, Between, Not, OneOf, Operator, Scalar, Where
+
+if TYPE_CHECKING:
+    from headwater_indexer.index import Index, Pair
+
+
+def encode(index: "Index", question: AttributeRequest) -> "Pair":
+    """Raises PairError when it cannot be attributed."""
+    if question.messages is not None:
+        return index.encode_messages([message.model_dump() for message in question.messages], question.response)
+    return index.encode(question.prompt or "", question.response)
+
+
+def where(filters: Filters) -> Where:
+    parts: list[Where] = [*_conditions(filters.must), Not(AnyOf(_conditions(filters.must_not)))]
+    if filters.should:
+        parts.append(AnyOf(_conditions(filters.should)))
+    return AllOf(tuple(parts))
+
+
+def _conditions(conditions: Sequence[Condition]) -> tuple[Where, ...]:
+    return tuple(_condition(condition) for condition in conditions)
+
+
+def _condition(condition: Condition) -> Where:
+    first, _, rest = condition.key.partition(".")
+    path = (first, *rest.split(".")) if rest else (first,)
+    if condition.range is not None:
+        return Between(path, tuple((cast(Operator, name), bound) for name, bound in condition.range.bounds.items()))
+    values = condition.one_of if condition.one_of is not None else [condition.equals]
+    return OneOf(path, tuple(cast(list[Scalar], values)))
