@@ -22,7 +22,7 @@ from headwater_indexer.progress import Progress, Silent, counted
 from headwater_indexer.projection import Projections
 from headwater_indexer.search import FlatSearch, Hit, ScoreKind, Sign
 from headwater_indexer.store.shards import ShardStore
-from headwater_indexer.windows import Encoder, Pair, Window
+from headwater_indexer.windows import Encoder, Pair, Span, Window
 from headwater_indexer.workspace import Workspace
 
 __all__ = ["Hit", "Index", "Pair", "verify_index"]
@@ -96,13 +96,16 @@ class Index:
         (document,) = self.documents.by_ordinal([ordinal])
         return self._encoder.document(document, long=self.manifest.windows.long_documents)
 
-    def encode(self, prompt: str, response: str) -> Pair:
-        """The pair in tokens. Raises PairError when it cannot be attributed."""
-        return self._encoder.pair(prompt, response)
+    def encode(self, prompt: str, response: str, *, span: Span | None = None) -> Pair:
+        """The pair in tokens; with `span`, only the response's tokens that overlap these characters count.
 
-    def encode_messages(self, messages: list[dict[str, str]], response: str) -> Pair:
+        Raises PairError when it cannot be attributed.
+        """
+        return self._encoder.pair(prompt, response, span=span)
+
+    def encode_messages(self, messages: list[dict[str, str]], response: str, *, span: Span | None = None) -> Pair:
         """A conversation, through the model's chat template, and the answer to it, in tokens. Raises PairError."""
-        return self._encoder.messages(messages, response)
+        return self._encoder.messages(messages, response, span=span)
 
     def encode_truncated(self, prompt: str, response: str) -> Pair:
         """As `encode`, but what is too long is cut as training scripts cut it: the beginning is kept."""

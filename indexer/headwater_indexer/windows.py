@@ -1,7 +1,7 @@
 """Text into token windows: what the model sees, and from which token on the loss counts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from headwater_indexer.corpus import Document
 from headwater_indexer.errors import ConfigurationError, PairError
 
 LongDocuments = Literal["windows", "truncate"]
+Span = tuple[int, int]  # characters of the response: the first, and the one after the last
 TokenIds = Int32[np.ndarray, " time"]
 SHORTEST_WINDOW = 8  # tokens; below this a window has hardly any context
 
@@ -39,15 +40,26 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A prompt and response in tokens; the loss counts on the response alone."""
+    """A prompt and response in tokens; the loss counts on the response alone, or on its `chosen` tokens."""
 
     input_ids: tuple[int, ...]
     prompt_tokens: int
     response_tokens: int
+    chosen: tuple[bool, ...] | None = None  # one for each token of the response; None for all of them
 
     @property
     def window(self) -> Window:
-        return Window(input_ids=np.asarray(self.input_ids, dtype=np.int32), first_target=max(1, self.prompt_tokens))
+        counted = None if self.chosen is None else np.array([False] * self.prompt_tokens + list(self.chosen))
+        return Window(
+            input_ids=np.asarray(self.input_ids, dtype=np.int32),
+            first_target=max(1, self.prompt_tokens),
+            counted=counted,
+        )
+
+    @property
+    def counted_tokens(self) -> int:
+        """Tokens of the response whose loss counts. A first token with nothing before it never does."""
+        return self.window.targets
 
 
 class Encoder:
@@ -76,12 +88,16 @@ class Encoder:
         ]
         return [window for window in windows if window.targets > 0]
 
-    def pair(self, prompt: str, response: str) -> Pair:
-        """A question in tokens. Raises PairError when the response is empty or the pair too long."""
-        return self._checked(prompt, response, self._prefix, "response")
+    def pair(self, prompt: str, response: str, *, span: Span | None = None) -> Pair:
+        """A question in tokens, about the whole response or the characters of it from `span[0]` to before `span[1]`.
 
-    def messages(self, messages: Sequence[dict[str, str]], response: str) -> Pair:
-        """A conversation through the model's chat template, and the answer to it, in tokens.
+        A token counts if it overlaps the span, so the part that is asked about may begin and end some characters
+        outside it. Raises PairError when the response is empty, no token of the span counts, or the pair is too long.
+        """
+        return self._checked(prompt, response, self._prefix, "response", span)
+
+    def messages(self, messages: Sequence[dict[str, str]], response: str, *, span: Span | None = None) -> Pair:
+        """A conversation through the model's chat template, and the answer to it, in tokens; `span` as in `pair`.
 
         Raises PairError when the tokenizer has no template, or the template refuses the messages.
         """
@@ -99,7 +115,7 @@ class Encoder:
                 param="messages",
                 code="invalid_messages",
             ) from error
-        return self._checked(str(prompt), response, [], "messages")
+        return self._checked(str(prompt), response, [], "messages", span)
 
     def truncated_pair(self, prompt: str, response: str) -> Pair:
         """A question cut as training scripts cut long examples: the beginning is kept. A prompt that would leave no
@@ -109,7 +125,7 @@ class Encoder:
             prompt_ids = prompt_ids[-(self.max_length // 2) :]
         return _pair(prompt_ids, response_ids[: self.max_length - len(prompt_ids)])
 
-    def _checked(self, prompt: str, response: str, prefix: list[int], context: str) -> Pair:
+    def _checked(self, prompt: str, response: str, prefix: list[int], context: str, span: Span | None) -> Pair:
         pair = _pair(*self._split(prompt, response, prefix))
         if len(pair.input_ids) > self.max_length:
             raise PairError(
@@ -119,7 +135,27 @@ class Encoder:
                 param=context,
                 code="too_long",
             )
-        return pair
+        return pair if span is None else self._spanned(pair, response, span)
+
+    def _spanned(self, pair: Pair, response: str, span: Span) -> Pair:
+        if not self._tokenizer.is_fast:
+            raise PairError(
+                "this model's tokenizer does not tell which characters a token is of: ask about the whole response",
+                param="span",
+                code="no_spans",
+            )
+        offsets = self._tokenizer(response, add_special_tokens=False, verbose=False, return_offsets_mapping=True)[
+            "offset_mapping"
+        ]
+        start, stop = span
+        spanned = replace(pair, chosen=tuple(bool(first < stop and last > start) for first, last in offsets))
+        if not spanned.counted_tokens:
+            raise PairError(
+                "the span holds no token that is predicted from another: choose more of the response, or send a prompt",
+                param="span",
+                code="empty_span",
+            )
+        return spanned
 
     def _split(self, prompt: str, response: str, prefix: list[int]) -> tuple[list[int], list[int]]:
         """The ids of both, tokenised apart, as a server hands them on: the response follows the prompt's tokens."""

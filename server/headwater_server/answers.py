@@ -54,7 +54,11 @@ def attribution(
             score=question.score,
             sign=question.sign,
         ),
-        usage=Usage(prompt_tokens=pair.prompt_tokens, response_tokens=pair.response_tokens),
+        usage=Usage(
+            prompt_tokens=pair.prompt_tokens,
+            response_tokens=pair.response_tokens,
+            counted_tokens=pair.counted_tokens,
+        ),
         timings_ms=timings,
         data=[
             AttributedDocument(

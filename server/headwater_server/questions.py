@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 
 def encode(index: "Index", question: AttributeRequest) -> "Pair":
     """Raises PairError when it cannot be attributed."""
+    span = None if question.span is None else (question.span.start, question.span.stop)
     if question.messages is not None:
-        return index.encode_messages([message.model_dump() for message in question.messages], question.response)
-    return index.encode(question.prompt or "", question.response)
+        messages = [message.model_dump() for message in question.messages]
+        return index.encode_messages(messages, question.response, span=span)
+    return index.encode(question.prompt or "", question.response, span=span)
 
 
 def where(filters: Filters) -> Where:

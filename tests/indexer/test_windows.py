@@ -79,3 +79,23 @@ def test_truncated_pairs_keep_some_response(tokenizer: PreTrainedTokenizerFast, 
 def test_a_window_needs_some_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(ConfigurationError, match="--max-length 4"):
         Encoder(tokenizer, 4)
+
+
+def test_a_span_counts_the_tokens_that_it_overlaps(tokenizer: PreTrainedTokenizerFast) -> None:
+    response = " the river 7 feeds Zürich 🌊 and the lake"
+    whole = tokenizer(response, return_offsets_mapping=True)
+    for start in range(len(response)):
+        for stop in (start + 1, min(start + 6, len(response)), len(response)):
+            pair = Encoder(tokenizer, 64).pair("past the mill,", response, span=(start, stop))
+            expected = [first < stop and start < last for first, last in whole["offset_mapping"]]
+            assert pair.window.is_target.tolist() == [False] * pair.prompt_tokens + expected
+            assert list(pair.input_ids[pair.prompt_tokens :]) == whole["input_ids"]
+            assert pair.counted_tokens == sum(expected) > 0
+
+
+def test_a_span_of_the_one_token_that_nothing_predicts_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoder = Encoder(tokenizer, 64)
+    with pytest.raises(PairError, match="holds no token that is predicted from another") as refused:
+        encoder.pair("", "river lake", span=(0, 1))
+    assert (refused.value.param, refused.value.code) == ("span", "empty_span")
+    assert encoder.pair("", "river lake").counted_tokens == len(tokenizer("river lake")["input_ids"]) - 1

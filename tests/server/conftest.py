@@ -36,6 +36,10 @@ class TwinPair:
     prompt_tokens: int
     response_tokens: int
 
+    @property
+    def counted_tokens(self) -> int:
+        return self.response_tokens
+
 
 class TwinDocuments:
     def __init__(self, count: int) -> None:
@@ -77,7 +81,8 @@ class TwinIndex:
             windows=SimpleNamespace(max_length=1000),
         )
 
-    def encode(self, prompt: str, response: str) -> TwinPair:
+    def encode(self, prompt: str, response: str, *, span: Any = None) -> TwinPair:
+        assert span is None
         before, after = prompt.split(), response.split()
         if not after:
             raise PairError("The response is empty", param="response", code="empty_response")

@@ -119,3 +119,20 @@ def test_probes_and_version(server):
     for path in ("/livez", "/readyz", "/health"):
         assert server.client.get(path).json()["status"] == "ok"
     assert server.client.get("/version").json() == {"name": "headwater", "version": "0.1.0"}
+
+
+def test_the_spans_of_a_response_add_up_to_it(server):
+    """The gradient of a sum of losses is the sum of their gradients: influence is additive over tokens."""
+    response = " floods a lake in year 1913"
+    cut = len(" floods a")
+    whole, first, last = (
+        ask(server, prompt="The river", response=response, score="influence", top_k=60, include=[], **span).json()
+        for span in ({}, {"span": {"start": 0, "stop": cut}}, {"span": {"start": cut, "stop": len(response)}})
+    )
+    counted = [answer["usage"]["counted_tokens"] for answer in (first, last, whole)]
+    assert counted[0] + counted[1] == counted[2] == whole["usage"]["response_tokens"]
+    scores = [{one["document_id"]: one["score"] for one in answer["data"]} for answer in (first, last, whole)]
+    largest = max(map(abs, scores[2].values()))
+    for document, score in scores[2].items():
+        assert scores[0][document] + scores[1][document] == pytest.approx(score, abs=1e-4 * largest)
+    assert [one["document_id"] for one in first["data"]] != [one["document_id"] for one in last["data"]]

@@ -11,6 +11,7 @@ from headwater.types.attribution import (
     Score,
     Sign,
     SourceShare,
+    Span,
     Timings,
     Usage,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "Score",
     "Sign",
     "SourceShare",
+    "Span",
     "Timings",
     "Usage",
 ]

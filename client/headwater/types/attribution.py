@@ -19,6 +19,19 @@ class Message(Question):
     content: str = Field(description="What is said.", examples=["Who wrote this sonnet?"])
 
 
+class Span(Question):
+    """Characters of the response, counted in Unicode code points. A token counts if it overlaps them."""
+
+    start: int = Field(ge=0, strict=True, description="The first character, counted from 0.", examples=[14])
+    stop: int = Field(ge=1, strict=True, description="The character after the last.", examples=[27])
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.start >= self.stop:
+            raise ValueError("a span has a `start` below its `stop`")
+        return self
+
+
 class AttributeRequest(Question):
     """Which training documents made the model give this response to this prompt?"""
 
@@ -36,6 +49,11 @@ class AttributeRequest(Question):
         min_length=1,
         description="The text whose origin is asked for, as the model wrote it.",
         examples=[" the question: whether 'tis nobler in the mind to suffer"],
+    )
+    span: Span | None = Field(
+        default=None,
+        description="Ask about these characters of the response alone; the rest of it is context. The part asked about "
+        "is whole tokens, and may begin and end some characters outside the span.",
     )
     top_k: int = Field(default=10, ge=1, le=1000, strict=True, description="How many documents to return.")
     index: IndexName = "default"
@@ -66,6 +84,12 @@ class AttributeRequest(Question):
             raise ValueError("give exactly one of `prompt` and `messages`")
         return self
 
+    @model_validator(mode="after")
+    def _span_within_response(self) -> Self:
+        if self.span is not None and self.span.stop > len(self.response):
+            raise ValueError(f"the span ends beyond the response, which has {len(self.response)} characters")
+        return self
+
 
 class IndexRef(Answer):
     """The index that answered."""
@@ -91,7 +115,10 @@ class Usage(Answer):
     """What the question cost, in tokens."""
 
     prompt_tokens: int = Field(description="Tokens of the prompt.", examples=[12])
-    response_tokens: int = Field(description="Tokens of the response; each adds to the gradient.", examples=[80])
+    response_tokens: int = Field(description="Tokens of the response.", examples=[80])
+    counted_tokens: int | None = Field(
+        default=None, description="Those of them that add to the gradient: all, or the span's.", examples=[80]
+    )
     truncated: bool = Field(default=False, description="Always false: input that is too long is refused, never cut.")
 
 
