@@ -1,32 +1,41 @@
 """A corpus is a stream of documents. Where it comes from is for `formats`; what a document is, is stated here.
 
-A record is a document by its `text`, or by its `prompt` and `response`, of which the response is trained on.
+A record is a document by its `text`, by its `prompt` and `response`, of which the response is trained on, or by its
+`messages`, a conversation of which the assistant's turns are trained on.
 The other fields, `id` and `source` apart, are its metadata. null counts as absent. Ids are the corpus's own, or, where
 the first record has none, its file and line ("corpus:12"); a corpus that gives ids to some records alone is refused.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
+from headwater_indexer.conversation import Message, read_messages, written_out
 from headwater_indexer.errors import CorpusError
 from headwater_indexer.formats.location import read_records
 from headwater_indexer.formats.record import Record
 from headwater_indexer.formats.values import JSON, json_value, string
 
 LONGEST_ID = 512  # characters
+Form = tuple[str, ...]
+TEXT, PAIR, CHAT = ("text",), ("prompt", "response"), ("messages",)  # the roles of fields that make a document
+FORMS: tuple[Form, ...] = (TEXT, PAIR, CHAT)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """What a model was trained on. With a prompt, `text` is the response to it, and the loss counts on `text` alone."""
+    """What a model was trained on. With a prompt, `text` is the response to it, and the loss counts on `text` alone.
+
+    With messages the loss counts on the assistant's turns, and `text` is the conversation as people read it.
+    """
 
     id: str
     text: str
     source: str | None
     metadata: dict[str, JSON]
     prompt: str | None = None
+    messages: tuple[Message, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +50,7 @@ class Fields:
     source: str = "source"
     prompt: str = "prompt"
     response: str = "response"
+    messages: str = "messages"
 
     @property
     def chosen(self) -> dict[str, str]:
@@ -88,12 +98,14 @@ class _Reader:
 
     def document(self, record: Record) -> Document:
         names = self.fields
-        paired = self._is_pair(record)
-        used = {names.id, names.source, *((names.prompt, names.response) if paired else (names.text,))} - {""}
+        form = self._form(record)
+        used = {names.id, names.source, *(getattr(names, role) for role in form)} - {""}
+        messages = read_messages(record.values[names.messages], _what(record, names.messages)) if form == CHAT else None
         return Document(
             id=self._id(record),
-            text=_text(record, names.response if paired else names.text),
-            prompt=string(record.values[names.prompt], _what(record, names.prompt)) if paired else None,
+            text=written_out(messages) if messages else _text(record, getattr(names, form[-1])),
+            prompt=string(record.values[names.prompt], _what(record, names.prompt)) if form == PAIR else None,
+            messages=messages,
             source=_source(record, names.source),
             metadata={
                 string(name, _what(record, name)): json_value(value, _what(record, name))
@@ -114,22 +126,17 @@ class _Reader:
         what = _what(record, name) if self.own_ids else f"{record.place}: the name"
         return _checked_id(str(value) if type(value) is int else string(value, what), what)
 
-    def _is_pair(self, record: Record) -> bool:
-        """Whether the record is prompt and response; fields that were named by the user win over the default ones."""
-        names = self.fields
-        paired = _given(record, names.prompt) and _given(record, names.response)
-        plain = _given(record, names.text)
-        if paired and plain:
-            pair_chosen = "prompt" in self.chosen or "response" in self.chosen
-            if pair_chosen == ("text" in self.chosen):
-                raise CorpusError(
-                    f"{record.place}: the record has {names.text!r} and also {names.prompt!r} and {names.response!r}. "
-                    "Say what is trained on: the response (--text-field ''), or the text (--prompt-field '')."
-                )
-            return pair_chosen
-        if not paired and not plain:
-            raise CorpusError(_nothing_to_train_on(record, names))
-        return paired
+    def _form(self, record: Record) -> Form:
+        """Which fields the record is a document by; those that the user named win over the default ones."""
+        there = [form for form in FORMS if all(_given(record, getattr(self.fields, role)) for role in form)]
+        if not there:
+            raise CorpusError(_nothing_to_train_on(record, self.fields))
+        if len(there) > 1:
+            named = [form for form in there if any(role in self.chosen for role in form)]
+            if len(named) != 1:
+                raise CorpusError(_too_much_to_train_on(record, self.fields, there))
+            return named[0]
+        return there[0]
 
 
 def _given(record: Record, name: str) -> bool:
@@ -155,17 +162,31 @@ def _checked_id(value: str, what: str) -> str:
     return value
 
 
+def _too_much_to_train_on(record: Record, names: Fields, there: Sequence[Form]) -> str:
+    ours = [" and ".join(repr(getattr(names, role)) for role in form) for form in there]
+    ways = " or ".join(f"--{form[0]}-field ''" for form in there)
+    return (
+        f"{record.place}: the record has {' and also '.join(ours)}. "
+        f"Say what is not trained on, so that one is left: {ways}."
+    )
+
+
 def _nothing_to_train_on(record: Record, names: Fields) -> str:
-    """The message for a record that is neither text nor prompt and response."""
+    """The message for a record that has the fields of no form."""
     there = _fields_there(record)
-    for name in ("messages", "conversations"):
-        if _given(record, name):
-            return f"{record.place}: chat {name} are not read. {there}. Write each exchange as prompt and response."
+    if _given(record, "conversations"):
+        return (
+            f"{record.place}: chat conversations of another form than messages are not read. {there}. "
+            'Write them as `messages`: [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}].'
+        )
     nulls = [name for name in (names.text, names.prompt, names.response) if name and name in record.values]
     missing = f"null in {names.text!r}" if names.text in nulls else f"no field {names.text!r}"
     if _given(record, names.prompt) != _given(record, names.response):
         missing += f", and only one of {names.prompt!r} and {names.response!r}"
-    return f"{record.place}: {missing}. {there}. Name them with --text-field, or --prompt-field and --response-field."
+    return (
+        f"{record.place}: {missing}. {there}. Name them with --text-field, or --prompt-field and --response-field, or "
+        "--messages-field."
+    )
 
 
 def _fields_there(record: Record) -> str:

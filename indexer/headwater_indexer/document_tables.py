@@ -1,7 +1,7 @@
 """The tables of documents.sqlite, how the file is opened for writing, and what SQLite's complaints mean.
 
 documents   ordinal, id, source, windows, tokens     small rows: ids, totals and sources are read without the texts
-texts       ordinal, text, prompt, metadata          metadata as JSON
+texts       ordinal, text, prompt, messages, metadata     messages and metadata as JSON
 """
 
 import sqlite3
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from headwater_indexer.errors import IndexDamaged, StorageError
 
-FORMAT = 1  # PRAGMA user_version
+FORMAT = 2  # PRAGMA user_version
 _APPLICATION = 0x48574452  # "HWDR", PRAGMA application_id
 _SCHEMA = f"""
     BEGIN;
@@ -19,7 +19,9 @@ _SCHEMA = f"""
         ordinal INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, source TEXT,
         windows INTEGER NOT NULL, tokens INTEGER NOT NULL
     );
-    CREATE TABLE texts (ordinal INTEGER PRIMARY KEY, text TEXT NOT NULL, prompt TEXT, metadata TEXT NOT NULL);
+    CREATE TABLE texts (
+        ordinal INTEGER PRIMARY KEY, text TEXT NOT NULL, prompt TEXT, messages TEXT, metadata TEXT NOT NULL
+    );
     PRAGMA application_id = {_APPLICATION};
     PRAGMA user_version = {FORMAT};
     COMMIT;

@@ -25,7 +25,7 @@ from headwater_indexer.filters import Sql, Where
 
 _PAGE = 1000  # rows in memory while iterating
 _KEPT_FILTERS = 16  # of each, 8 bytes a document that passes
-_DOCUMENT = "SELECT ordinal, id, source, text, prompt, metadata FROM documents JOIN texts USING (ordinal)"
+_DOCUMENT = "SELECT ordinal, id, source, text, prompt, messages, metadata FROM documents JOIN texts USING (ordinal)"
 
 
 class DocumentWriter:
@@ -52,11 +52,10 @@ class DocumentWriter:
     def add(self, document: Document, *, windows: int, tokens: int) -> int:
         """The document's ordinal. Raises CorpusError when an earlier one has the same id; it is not added then."""
         ordinal = self._length
-        metadata = json.dumps(document.metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         with writing(self._path):
             if not self._connection.in_transaction:
                 self._connection.execute("BEGIN")
-            self._insert(ordinal, document, metadata, windows, tokens)
+            self._insert(ordinal, document, windows, tokens)
         self._length += 1
         self._pending += 1
         if self._pending >= self._commit_every:
@@ -97,7 +96,7 @@ class DocumentWriter:
         with suppress(StorageError):  # what stopped the build is told, not what follows from it
             self.close()
 
-    def _insert(self, ordinal: int, document: Document, metadata: str, windows: int, tokens: int) -> None:
+    def _insert(self, ordinal: int, document: Document, windows: int, tokens: int) -> None:
         """Into both tables, or neither."""
         small = (ordinal, document.id, document.source, windows, tokens)
         try:
@@ -105,8 +104,9 @@ class DocumentWriter:
         except sqlite3.IntegrityError as error:
             raise self._duplicate(document, ordinal) from error
         try:
-            large = (ordinal, document.text, document.prompt, metadata)
-            self._connection.execute("INSERT INTO texts VALUES (?, ?, ?, ?)", large)
+            messages = None if document.messages is None else _json(document.messages)
+            large = (ordinal, document.text, document.prompt, messages, _json(document.metadata))
+            self._connection.execute("INSERT INTO texts VALUES (?, ?, ?, ?, ?)", large)
         except BaseException:
             self._forget_pending()
             raise
@@ -232,9 +232,14 @@ class DocumentStore:
 
 
 def _document(row: tuple[Any, ...], path: Path) -> Document:
-    ordinal, document_id, source, text, prompt, metadata = row
+    ordinal, document_id, source, text, prompt, messages, metadata = row
     try:
         values = json.loads(metadata)
+        turns = None if messages is None else tuple(json.loads(messages))
     except (ValueError, TypeError) as error:
         raise IndexDamaged(f"{path}: the metadata of document {ordinal} is damaged. Build the index again.") from error
-    return Document(id=document_id, text=text, source=source, metadata=values, prompt=prompt)
+    return Document(id=document_id, text=text, source=source, metadata=values, prompt=prompt, messages=turns)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

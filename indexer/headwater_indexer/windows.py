@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 from transformers import PreTrainedTokenizerBase
 
+from headwater_indexer.chat_template import assistant_tokens
 from headwater_indexer.corpus import Document
 from headwater_indexer.errors import ConfigurationError, PairError
 
@@ -76,17 +77,25 @@ class Encoder:
     def document(self, document: Document, *, long: LongDocuments = "windows") -> list[Window]:
         """The document's windows. Each token but the first is predicted exactly once: a window begins with the last
         token of the one before it. Windows without a token that counts are left out; `truncate` keeps the first."""
-        prompt = self._ids(document.prompt) if document.prompt else []
-        tokens = np.asarray([*self._prefix, *prompt, *self._ids(document.text), *self._suffix], dtype=np.int32)
-        first_target = len(self._prefix) + len(prompt) if document.prompt is not None else 1
+        tokens, counted = self._tokens(document)
         if long == "truncate":
-            tokens = tokens[: self.max_length]
+            tokens, counted = tokens[: self.max_length], counted[: self.max_length]
         starts = range(0, max(1, len(tokens) - 1), self.max_length - 1)
         windows = [
-            Window(input_ids=tokens[start : start + self.max_length], first_target=max(1, first_target - start))
+            _window(tokens[start : start + self.max_length], counted[start : start + self.max_length])
             for start in starts
         ]
         return [window for window in windows if window.targets > 0]
+
+    def _tokens(self, document: Document) -> tuple[TokenIds, Bool[np.ndarray, " time"]]:
+        """The document's tokens, and which of them count."""
+        if document.messages is not None:
+            ids, said = assistant_tokens(self._tokenizer, document.messages, document.id)
+            return np.asarray(ids, dtype=np.int32), said
+        prompt = self._ids(document.prompt) if document.prompt else []
+        tokens = np.asarray([*self._prefix, *prompt, *self._ids(document.text), *self._suffix], dtype=np.int32)
+        context = len(self._prefix) + len(prompt) if document.prompt is not None else 0
+        return tokens, np.arange(len(tokens)) >= context
 
     def pair(self, prompt: str, response: str, *, span: Span | None = None) -> Pair:
         """A question in tokens, about the whole response or the characters of it from `span[0]` to before `span[1]`.
@@ -167,6 +176,13 @@ class Encoder:
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _window(tokens: TokenIds, counted: Bool[np.ndarray, " time"]) -> Window:
+    """Its first token is predicted by none, or belongs to the window before."""
+    first = max(1, int(counted[1:].argmax()) + 1) if len(tokens) > 1 else 1
+    rest = counted[first:]
+    return Window(input_ids=tokens, first_target=first, counted=None if rest.all() else counted)
 
 
 def _pair(prompt_ids: list[int], response_ids: list[int]) -> Pair:

@@ -67,7 +67,28 @@ LINES = {
         b'{"id": "b", "prompt": "Why?"}',
         "^c.jsonl:2: no field 'text', and only one of 'prompt' and 'response'",
     ),
-    "chat": (b'{"id": "b", "messages": [{}]}', "^c.jsonl:2: chat messages are not read.* as prompt and response"),
+    "empty chat": (b'{"id": "b", "messages": []}', "^c.jsonl:2: the field 'messages' is not a list of turns such as"),
+    "chat of text": (b'{"id": "b", "messages": "hi"}', "^c.jsonl:2: the field 'messages' is not a list of turns"),
+    "no turn": (
+        b'{"id": "b", "messages": [{"role": "user", "content": "x"}, {"role": "user"}]}',
+        r"^c.jsonl:2: the field 'messages', turn 2 is not of the form {\"role\"",
+    ),
+    "turn of parts": (
+        b'{"id": "b", "messages": [{"role": "user", "content": [{"type": "text"}]}]}',
+        "^c.jsonl:2: the field 'messages', turn 1: 'content' is a list, not a string",
+    ),
+    "no assistant": (
+        b'{"id": "b", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": " "}]}',
+        "^c.jsonl:2: the field 'messages' has no turn of the role 'assistant' to train on",
+    ),
+    "ShareGPT": (
+        b'{"id": "b", "conversations": [{"from": "human", "value": "x"}]}',
+        "^c.jsonl:2: chat conversations of another form than messages are not read.*Write them as `messages`",
+    ),
+    "text and chat": (
+        b'{"id": "b", "text": "x", "messages": [{"role": "assistant", "content": "x"}]}',
+        "^c.jsonl:2: the record has 'text' and also 'messages'.*--text-field '' or --messages-field ''",
+    ),
     "both": (
         b'{"id": "b", "text": "x", "prompt": "y", "response": "z"}',
         "^c.jsonl:2: the record has 'text' and also 'prompt' and 'response'.*--text-field ''.*--prompt-field ''",

@@ -187,7 +187,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "not sqlite": (lambda path: overwrite(path, b"x" * 5000), r"damaged \(file is not a database\)"),
     "half": (truncate, r"damaged \(database disk image is malformed\)"),
     "scribbled": (scribble, r"damaged \(database disk image is malformed\)"),
-    "newer": (change("PRAGMA user_version = 2"), "written in format 2; this version reads format 1"),
+    "newer": (change("PRAGMA user_version = 9"), "written in format 9; this version reads format 2"),
     "foreign": (change("PRAGMA application_id = 5"), "an SQLite file, but not one of documents"),
     "row": (change("DELETE FROM texts WHERE ordinal = 70"), "document 70 is missing. Build the index again"),
     "metadata": (change("UPDATE texts SET metadata = '{' WHERE ordinal = 70"), "metadata of document 70 is damaged"),

@@ -66,9 +66,9 @@ class OwnTraining:
 class ScriptTraining:
     """By a user's own command, called as `COMMAND DOCUMENTS_FOLDER OUTPUT_FOLDER` for each training.
 
-    DOCUMENTS_FOLDER has documents.jsonl (records as this project reads them: id, text, and prompt and response instead
-    of text where there is a prompt) and training.json ({"seed": ..., "documents": ...}). The command leaves in the
-    empty OUTPUT_FOLDER a model and tokenizer that transformers loads (save_pretrained, safetensors) and ends with 0.
+    DOCUMENTS_FOLDER has documents.jsonl (records as this project reads them: an id, and text, prompt and response, or
+    messages) and training.json ({"seed": ..., "documents": ...}). The command leaves in the empty OUTPUT_FOLDER a model
+    and tokenizer that transformers loads (save_pretrained, safetensors) and ends with 0.
     The same documents and seed should give the same model.
     """
 
@@ -142,9 +142,11 @@ def write_documents(path: Path, documents: Iterable[Document]) -> None:
     """As JSONL that `read_documents` reads back to the same documents."""
     with path.open("w", encoding="utf-8") as file:
         for document in documents:
-            text = {"text": document.text}
+            text: dict[str, object] = {"text": document.text}
             if document.prompt is not None:
                 text = {"prompt": document.prompt, "response": document.text}
+            if document.messages is not None:
+                text = {"messages": document.messages}
             source = {} if document.source is None else {"source": document.source}
             record = {"id": document.id, **text, **source, **document.metadata}
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
