@@ -2,17 +2,29 @@
 
 import asyncio
 import logging
+import math
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 from headwater.types import AttributeRequest, Attribution, DocumentRecord, IndexInfo, Timings
+from headwater_indexer.errors import HeadwaterError
 from headwater_server.answers import attribution, document_record, index_info
-from headwater_server.errors import DeadlinePassed, NotReady, TooLong, TooManyWanted, UnknownIndex
+from headwater_server.errors import (
+    DeadlinePassed,
+    NotReady,
+    ReloadFailed,
+    ReloadUnderWay,
+    TooLong,
+    TooManyWanted,
+    UnknownIndex,
+)
 from headwater_server.kept import KeptAttributions
+from headwater_server.library import Library
 from headwater_server.questions import encode, where
 from headwater_server.queue import Entry, GradientQueue
 from headwater_server.settings import Settings
@@ -22,6 +34,7 @@ if TYPE_CHECKING:
     from headwater_indexer.index import Index
 
 log = logging.getLogger("headwater.engine")
+_WARM_UP = "a warm-up, so that the first question is not the slow one"
 State = Literal["loading", "ready", "draining", "failed"]
 Opener = Callable[[], "Index"]
 P = ParamSpec("P")
@@ -37,7 +50,7 @@ class Engine:
         self.settings = settings
         self.state: State = "loading"
         self.failure: Exception | None = None
-        self.indexes: dict[str, Index] = {}
+        self.library = Library()
         self.kept = KeptAttributions()
         self.on_failure = on_failure
         self.queue = GradientQueue(
@@ -47,6 +60,7 @@ class Engine:
         )
         self.worker = Worker(self.queue, on_death=self._worker_died)
         self._openers = dict(openers)
+        self._reloading: set[str] = set()
         self._loader: threading.Thread | None = None
         self._starting = threading.Lock()  # a worker must not start once draining has begun
         cores = os.cpu_count() or 1
@@ -68,11 +82,10 @@ class Engine:
                 if self.state == "draining":
                     return
                 began = time.monotonic()
-                self.indexes[name] = index = open_index()
+                index = open_index()
+                self.library.put(name, index)
                 self._warm_up(index)
-                log.info(
-                    "index %s: %d documents, ready after %.1f s", name, len(index.documents), time.monotonic() - began
-                )
+                _tell_ready(name, index, time.monotonic() - began)
         except Exception as error:  # noqa: BLE001  told by whoever waits for the engine, with the exit code
             self.state, self.failure = "failed", error
             self.on_failure()
@@ -97,13 +110,12 @@ class Engine:
         self.worker.join(self.settings.drain_timeout)
         for pool in (self._reading, self._filtering, self._searching):
             pool.shutdown(wait=True, cancel_futures=True)
-        for index in self.indexes.values():
-            index.close()
+        self.library.close()
 
     def checks(self) -> dict[str, bool]:
         """What must hold for a question to be answered, by name."""
         return {
-            "indexes_loaded": len(self.indexes) == len(self._openers) and self.state != "loading",
+            "indexes_loaded": len(self.library) == len(self._openers) and self.state != "loading",
             "model_worker_alive": self.worker.alive,
             "not_draining": self.state != "draining",
             "no_failure": self.state != "failed",
@@ -111,10 +123,17 @@ class Engine:
 
     def index(self, name: str) -> "Index":
         try:
-            return self.indexes[name]
+            return self.library[name]
         except KeyError:
             self.require_loaded()
             raise UnknownIndex(name) from None
+
+    @contextmanager
+    def lent(self, name: str) -> Iterator["Index"]:
+        """The index for the time of a question: a reload closes it afterwards."""
+        self.index(name)
+        with self.library.lend(name) as index:
+            yield index
 
     def require_loaded(self) -> None:
         if self.state == "loading":
@@ -124,14 +143,49 @@ class Engine:
 
     def infos(self) -> list[IndexInfo]:
         self.require_loaded()
-        return [index_info(name, self.indexes[name]) for name in sorted(self.indexes)]
+        return [index_info(name, index) for name, index in self.library.items()]
 
     def info(self, name: str) -> IndexInfo:
         return index_info(name, self.index(name))
 
     async def document(self, index: str, document_id: str) -> DocumentRecord | None:
-        found = await self._in(self._reading, self.index(index).documents.by_id, document_id)
+        with self.lent(index) as held:
+            found = await self._in(self._reading, held.documents.by_id, document_id)
         return None if found is None else document_record(found)
+
+    async def reload(self, name: str) -> IndexInfo:
+        """Open the index anew, warm it up, and let it take the name; questions under way finish with the one before.
+
+        Raises ReloadFailed when it cannot be served, and then nothing has changed; ReloadUnderWay.
+        """
+        self._require_taking()
+        self.index(name)
+        if name in self._reloading:
+            raise ReloadUnderWay(name)
+        self._reloading.add(name)
+        began = time.monotonic()
+        try:
+            index = await asyncio.to_thread(self._openers[name])
+            await self._warm_up_beside(index)
+        except Exception as error:
+            log.error("index %s was not reloaded: %s", name, error)
+            raise ReloadFailed(f"{error}" if isinstance(error, HeadwaterError) else type(error).__name__) from error
+        finally:
+            self._reloading.discard(name)
+        self.library.put(name, index)
+        _tell_ready(name, index, time.monotonic() - began)
+        return index_info(name, index)
+
+    async def _warm_up_beside(self, index: "Index") -> None:
+        """By the model's own thread, between two batches: indexes may share a model, which has one user at a time."""
+        pair = index.encode("", _WARM_UP)
+        entry = Entry(index=index, pair=pair, deadline=math.inf)
+        try:
+            self.queue.put_first(entry)
+            await asyncio.wrap_future(entry.answer)
+        except BaseException:
+            index.close()
+            raise
 
     async def kept_attribution(self, identity: str) -> bytes:
         """As JSON; waited for while it is made. Raises ProblemError when there is none, DeadlinePassed."""
@@ -141,17 +195,25 @@ class Engine:
         except TimeoutError:
             raise DeadlinePassed from None
 
+    async def attribute_batch(self, questions: Sequence[AttributeRequest]) -> list[Attribution | BaseException]:
+        """What became of each, in their order. Raises NotReady and QueueFull where the first would not be taken."""
+        self._require_taking()
+        self.queue.check_room()
+        return await asyncio.gather(*map(self.attribute, questions), return_exceptions=True)
+
     async def attribute(self, question: AttributeRequest) -> Attribution:
         """Raises DeadlinePassed past the request's time; cancelling takes the question out of the queue."""
         try:
             async with asyncio.timeout(self.settings.request_timeout):
-                return await self._attribute(question)
+                self._require_taking()
+                with self.lent(question.index) as index:
+                    return await self._attribute(question, index)
         except TimeoutError:
             raise DeadlinePassed from None
 
-    async def _attribute(self, question: AttributeRequest) -> Attribution:
+    async def _attribute(self, question: AttributeRequest, index: "Index") -> Attribution:
         arrived = self.queue.clock()
-        index = self._admit(question)
+        self._admit(question, index)
         pair = await self._in(self._reading, encode, index, question)
         encoded = self.queue.clock()
         among = None
@@ -162,7 +224,7 @@ class Engine:
         self.queue.put(entry)
         row = await asyncio.wrap_future(entry.answer)
 
-        searched = self.queue.clock()
+        answered = self.queue.clock()
         [hits] = await self._in(
             self._searching,
             lambda: index.search(
@@ -176,19 +238,20 @@ class Engine:
             queue=_milliseconds(row.began - queued),
             gradient=_milliseconds(row.ended - row.began),
             filters=_milliseconds(queued - encoded),
-            search=_milliseconds(read - searched),
+            search=_milliseconds(read - answered),
             documents=_milliseconds(ended - read),
             total=_milliseconds(ended - arrived),
         )
         searched = len(index.documents) if among is None else len(among)
         return attribution(question, index, pair, hits, documents, timings, searched=searched)
 
-    def _admit(self, question: AttributeRequest) -> "Index":
-        """Refuse what needs no model to be refused."""
+    def _require_taking(self) -> None:
         if self.state == "draining":
             raise NotReady("draining")
-        index = self.index(question.index)
         self.require_loaded()
+
+    def _admit(self, question: AttributeRequest, index: "Index") -> None:
+        """Refuse what needs no model to be refused."""
         if question.top_k > len(index.documents):
             raise TooManyWanted(question.index, len(index.documents))
         characters = len(question.response) + len(question.prompt or "")
@@ -196,12 +259,11 @@ class Engine:
         if characters > self.settings.max_characters:
             raise TooLong(characters, self.settings.max_characters)
         self.queue.check_room()
-        return index
 
     def _warm_up(self, index: "Index") -> None:
         """The first pass through a model is slow; it also gives the queue a speed to promise Retry-After by."""
         for _ in range(2):
-            pair = index.encode("", "a warm-up, so that the first question is not the slow one")
+            pair = index.encode("", _WARM_UP)
             began = self.queue.clock()
             index.rows([pair])
             self.queue.done(len(pair.input_ids), self.queue.clock() - began)
@@ -217,3 +279,7 @@ class Engine:
 
 def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 2)
+
+
+def _tell_ready(name: str, index: "Index", seconds: float) -> None:
+    log.info("index %s: %d documents, ready after %.1f s", name, len(index.documents), seconds)

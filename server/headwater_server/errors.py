@@ -9,6 +9,8 @@ EngineError
 ├── QueueFull           429  with the seconds after which there is room
 ├── QueueClosed         503  the queue takes nothing any more
 ├── WorkerDied          503  the model's thread ended with the question in its hands
+├── ReloadUnderWay      409  the index is being reloaded already
+├── ReloadFailed        409  the new version cannot be served; the old one goes on
 └── DeadlinePassed      504  the request's time was over first
 """
 
@@ -61,6 +63,14 @@ class QueueClosed(EngineError):
 
 class WorkerDied(EngineError):
     """The model's thread ended with this question in its hands; it may be asked again."""
+
+
+class ReloadUnderWay(EngineError):
+    """The index is being reloaded already."""
+
+
+class ReloadFailed(EngineError):
+    """The new version of an index cannot be served; the message says why, to an administrator."""
 
 
 class DeadlinePassed(EngineError):

@@ -45,6 +45,11 @@ def problem(status: int, code: str, detail: str, *, param: str | None = None, in
     )
 
 
+def error_body(error: ProblemError) -> ErrorBody:
+    """The part that stands for the error within an answer of several."""
+    return problem(error.status_code, error.code, str(error.detail), param=error.param).error
+
+
 def problem_response(error: ProblemError, request_id: str | None) -> Response:
     body = problem(error.status_code, error.code, str(error.detail), param=error.param, instance=request_id)
     return Response(body.model_dump_json(), error.status_code, error.headers, MEDIA_TYPE)

@@ -86,6 +86,15 @@ class GradientQueue:
             self._tokens += entry.tokens
             self._changed.notify()
 
+    def put_first(self, entry: Entry) -> None:
+        """Ahead of all that waits, whether there is room or not: the server's own work. Raises QueueClosed."""
+        with self._changed:
+            if self._closed:
+                raise QueueClosed
+            self._entries.appendleft(entry)
+            self._tokens += entry.tokens
+            self._changed.notify()
+
     def take(self) -> list[Entry]:
         """Block until there is a batch; empty when the queue was closed. The entries are marked as running."""
         with self._changed:

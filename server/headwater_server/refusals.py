@@ -1,18 +1,21 @@
 """What the engine and the indexer raise, as the problem that a caller reads."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from headwater_indexer.errors import NonFiniteGradient, PairError
+from headwater_indexer.errors import IndexDamaged, NonFiniteGradient, PairError
 from headwater_server.errors import (
     DeadlinePassed,
     NotReady,
     OutOfMemory,
     QueueClosed,
     QueueFull,
+    ReloadFailed,
+    ReloadUnderWay,
     TooLong,
     TooManyWanted,
     UnknownIndex,
@@ -20,6 +23,7 @@ from headwater_server.errors import (
 )
 from headwater_server.problems import ProblemError, problem_response
 
+log = logging.getLogger("headwater.engine")
 _SOON = {"Retry-After": "1"}
 _WHY = {
     "loading": "The indexes are still being opened. Try again soon; /readyz says when.",
@@ -65,7 +69,21 @@ REFUSALS: dict[type[Exception], Callable[[Any], ProblemError]] = {
         503, "worker_died", "The model's thread ended while it had this question. Ask again.", headers=_SOON
     ),
     DeadlinePassed: lambda _: ProblemError(504, "deadline_passed", "The answer was not ready in the request's time."),
+    ReloadUnderWay: lambda _: ProblemError(409, "reload_under_way", "This index is being reloaded already."),
+    ReloadFailed: lambda error: ProblemError(
+        409, "reload_failed", f"The index was not replaced, and the one before goes on serving. {error}"
+    ),
+    IndexDamaged: lambda _: ProblemError(
+        500, "index_damaged", "A file of the index cannot be read any more. The server's log says which."
+    ),
 }
+
+
+def refusal(error: BaseException) -> ProblemError | None:
+    """What a caller is told; None for an error that nobody foresaw."""
+    if isinstance(error, ProblemError):
+        return error
+    return next((say(error) for kind, say in REFUSALS.items() if isinstance(error, kind)), None)
 
 
 def install(app: FastAPI) -> None:
@@ -75,6 +93,8 @@ def install(app: FastAPI) -> None:
 
 def _handler(say: Callable[[Any], ProblemError]) -> Callable[[Request, Exception], Response]:
     def answer(request: Request, error: Exception) -> Response:
+        if isinstance(error, IndexDamaged):
+            log.error("%s", error)
         return problem_response(say(error), request.scope.get("headwater.request_id"))
 
     return answer

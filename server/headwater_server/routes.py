@@ -11,6 +11,8 @@ from headwater.types import (
     Answer,
     AttributeRequest,
     Attribution,
+    BatchAttribution,
+    BatchRequest,
     DocumentRecord,
     Health,
     IndexInfo,
@@ -18,6 +20,7 @@ from headwater.types import (
     IndexName,
 )
 from headwater_server import VERSION
+from headwater_server.batch import batch_answer
 from headwater_server.engine import Engine
 from headwater_server.openapi import errors
 from headwater_server.problems import ProblemError
@@ -54,6 +57,19 @@ async def attribute(question: AttributeRequest, engine: AskEngine, request: Requ
     """Ranked by estimated influence, most influential first. A score is an estimate, and no proof."""
     answer = await _unless_gone(request, engine.attribute(question))
     return answer if answer is not None else Response(status_code=499)  # nobody is there to read it
+
+
+@router.post(
+    "/v1/attribute/batch",
+    operation_id="attribute_batch",
+    response_model=BatchAttribution,
+    tags=["attribution"],
+    responses=errors(400, 408, 413, 415, 422, 429, 503),
+)
+async def attribute_batch(batch: BatchRequest, engine: AskEngine, request: Request) -> BatchAttribution | Response:
+    """Many questions, answered in their order, each with its own error."""
+    outcomes = await _unless_gone(request, engine.attribute_batch(batch.questions))
+    return batch_answer(outcomes) if outcomes is not None else Response(status_code=499)
 
 
 @router.get(

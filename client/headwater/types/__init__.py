@@ -16,6 +16,7 @@ from headwater.types.attribution import (
     Usage,
 )
 from headwater.types.base import Answer, IndexName, Question
+from headwater.types.batch import BatchAttribution, BatchItem, BatchRequest
 from headwater.types.filters import Condition, Filters, Range
 from headwater.types.operations import ErrorBody, Health, Problem
 from headwater.types.served import (
@@ -33,6 +34,9 @@ __all__ = [
     "AttributeRequest",
     "AttributedDocument",
     "Attribution",
+    "BatchAttribution",
+    "BatchItem",
+    "BatchRequest",
     "Condition",
     "DocumentRecord",
     "ErrorBody",
