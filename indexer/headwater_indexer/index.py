@@ -1,6 +1,6 @@
 """An index opened for questions: its folder verified, its model loaded, and one inner product a document."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -56,14 +56,26 @@ class Index:
 
     @classmethod
     def open(
-        cls, folder: Path, *, device: str = "auto", model: str | None = None, progress: Progress | None = None
+        cls,
+        folder: Path,
+        *,
+        device: str = "auto",
+        model: str | None = None,
+        loaded: Iterable[Checkpoint] = (),
+        progress: Progress | None = None,
     ) -> "Index":
         """Verifies the folder and loads its model, from `model` if the one of the build has moved.
 
+        One of `loaded` is taken instead where it has the same weights and tokenizer: two indexes may share a model,
+        which wants one caller at a time for both.
         Raises IndexDamaged for a folder that is incomplete, altered or of another format, or made with other weights
         or another tokenizer than it loads; ModelError when the model cannot be loaded.
         """
+        folder = folder.resolve()  # a link to it may lead elsewhere while this one is served
         manifest = verify_index(folder, progress)
+        for shared in loaded:
+            if _made_with(manifest, shared):
+                return cls(folder, manifest, shared)
         checkpoint = load_checkpoint(
             model or manifest.model.id,
             revision=None if model else manifest.model.revision,
@@ -166,6 +178,16 @@ class Index:
     def close(self) -> None:
         """Closes the files that stay open while the index is served."""
         self.documents.close()
+
+
+def _made_with(manifest: Manifest, checkpoint: Checkpoint) -> bool:
+    """Whether the rows are gradients of these very weights, in this precision, of texts cut by this tokenizer."""
+    part = manifest.model
+    return (part.weights_sha256, part.tokenizer_sha256, part.dtype) == (
+        checkpoint.weights_sha256,
+        checkpoint.tokenizer_sha256,
+        checkpoint.dtype,
+    )
 
 
 def _named_layers(checkpoint: Checkpoint, manifest: Manifest) -> list[Layer]:

@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from headwater_server import VERSION, openapi, problems, refusals
 from headwater_server.engine import Engine
-from headwater_server.guard import BodyLimit, KeyCheck, RequestContext
+from headwater_server.guard import BodyLimit, HostCheck, RequestContext
+from headwater_server.keys import KeyCheck
 from headwater_server.routes import router
 from headwater_server.settings import Settings
 
@@ -45,7 +47,16 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     openapi.install(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout=settings.request_timeout)
-    app.add_middleware(KeyCheck, keys=settings.api_keys)
+    app.add_middleware(KeyCheck, readers=settings.api_keys, administrators=settings.admin_keys)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
+    app.add_middleware(HostCheck, hosts=settings.hosts)
     app.add_middleware(RequestContext)
     return app
 

@@ -61,6 +61,19 @@ def serve(
     api_keys_file: Annotated[
         Path | None, typer.Option(help="File with one API key a line.", rich_help_panel=_ACCESS)
     ] = None,
+    admin_keys_file: Annotated[
+        Path | None, typer.Option(help="The same for keys that may also reload indexes.", rich_help_panel=_ACCESS)
+    ] = None,
+    allowed_hosts: Annotated[
+        str | None,
+        typer.Option(
+            help="Names in the Host header, by comma; * for any. [this machine's, where it serves it alone]",
+            rich_help_panel=_ACCESS,
+        ),
+    ] = None,
+    cors_origins: Annotated[
+        str | None, typer.Option(help="Origins whose pages may ask, by comma. [none]", rich_help_panel=_ACCESS)
+    ] = None,
     allow_unauthenticated: Annotated[
         bool | None,
         typer.Option("--allow-unauthenticated", help="Serve other machines without a key.", rich_help_panel=_ACCESS),
@@ -69,7 +82,8 @@ def serve(
 ) -> None:
     """Answer which training documents made the model say that.
 
-    Each flag is also HEADWATER_<NAME> in the environment (HEADWATER_API_KEYS=key,key for keys) and a line of --config;
+    Each flag is also HEADWATER_<NAME> in the environment (HEADWATER_API_KEYS=key,key and HEADWATER_ADMIN_KEYS for
+    keys, plainly or as sha256:HASH) and a line of --config;
     a flag wins over the environment, and that over the file.
     """
     flags = {name: value for name, value in locals().items() if name not in ("indexes", "config")}
@@ -139,11 +153,12 @@ def _serve(folders: dict[str, Path], settings: Settings, listener: socket.socket
 
     configure(settings.log_format, settings.log_level)
     quiet_loading()
-    openers = {
-        name: partial(Index.open, folder, device=settings.device, model=settings.model)
-        for name, folder in folders.items()
-    }
-    engine = Engine(openers, settings)
+
+    def open_index(folder: Path) -> Index:
+        loaded = [index.checkpoint for _, index in engine.library.items()]
+        return Index.open(folder, device=settings.device, model=settings.model, loaded=loaded)
+
+    engine = Engine({name: partial(open_index, folder) for name, folder in folders.items()}, settings)
     server = Server(create_app(engine, settings), engine, settings)
     host, port = listener.getsockname()[:2]
     at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

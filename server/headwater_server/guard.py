@@ -1,21 +1,18 @@
-"""What stands before the routes: request ids and the access line, security headers, keys, and limits on bodies."""
+"""What stands before the routes: request ids and the access line, security headers, hosts, and limits on bodies."""
 
 import asyncio
-import hashlib
 import logging
 import re
 import secrets
 import time
-from collections.abc import Sequence
 from typing import Any
 
-from fastapi.responses import Response
-from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headwater_server.keys import PROBES
 from headwater_server.logs import where_it_failed
-from headwater_server.problems import ProblemError, internal_error, problem_response
+from headwater_server.problems import ProblemError, internal_error, problem_app, problem_response
 
 access = logging.getLogger("headwater.access")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -32,9 +29,6 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-# The rest is denied without a key. The page and /docs are files without content of an index.
-PUBLIC_PATHS = frozenset({"/", "/docs", "/livez", "/readyz", "/health"})
-PUBLIC_FOLDER = "/page/"
 
 
 class RequestContext:
@@ -94,34 +88,25 @@ def _write_line(scope: Scope, request_id: str, status: int, milliseconds: float)
     )
 
 
-class KeyCheck:
-    """Default-deny once keys are set. Hashes are compared, all of them and in constant time."""
+class HostCheck:
+    """Only requests to a name of this server: a page elsewhere may have its own name resolve to this machine."""
 
-    def __init__(self, app: ASGIApp, *, keys: Sequence[SecretStr]) -> None:
+    def __init__(self, app: ASGIApp, *, hosts: frozenset[str]) -> None:
         self.app = app
-        self._hashes = tuple(_hash(key.get_secret_value()) for key in keys)
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or not self._hashes or _public(scope["path"]) or self._allows(scope):
+        if scope["type"] == "lifespan" or not self._hosts or scope["path"] in PROBES or self._named(scope):
             await self.app(scope, receive, send)
-            return
-        if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        await _refuse(
-            ProblemError(
-                401,
-                "invalid_api_key",
-                "This server wants a key: send the header `Authorization: Bearer KEY`.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-        )(scope, receive, send)
+        elif scope["type"] == "http":
+            await problem_app(
+                ProblemError(421, "unknown_host", "This server is not known by the name in the Host header.")
+            )(scope, receive, send)
 
-    def _allows(self, scope: Scope) -> bool:
-        kind, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-        given = _hash(token.strip())
-        matches = [secrets.compare_digest(given, known) for known in self._hashes]  # no early end
-        return kind.lower() == "bearer" and any(matches)
+    def _named(self, scope: Scope) -> bool:
+        host = Headers(scope=scope).get("host", "").lower()
+        name, _, port = host.rpartition(":")
+        return (name if name and port.isdecimal() else host) in self._hosts
 
 
 class BodyLimit:
@@ -138,7 +123,7 @@ class BodyLimit:
             return
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and (len(declared) > 18 or int(declared) > self.max_bytes):
-            await _refuse(self._too_large())(scope, receive, send)
+            await problem_app(self._too_large())(scope, receive, send)
             return
         taken, complete = 0, False
         deadline = asyncio.get_running_loop().time() + self.timeout
@@ -170,19 +155,3 @@ class BodyLimit:
 
 
 _CLOSE = {"Connection": "close"}  # what is left of the body is not read
-
-
-def _refuse(error: ProblemError) -> ASGIApp:
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        response: Response = problem_response(error, scope.get("headwater.request_id"))
-        await response(scope, receive, send)
-
-    return answer
-
-
-def _public(path: str) -> bool:
-    return path in PUBLIC_PATHS or path.startswith(PUBLIC_FOLDER)
-
-
-def _hash(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

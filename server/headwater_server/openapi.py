@@ -11,8 +11,10 @@ from headwater_server.problems import MEDIA_TYPE, problem
 _EXAMPLES = {
     400: ("invalid_json", "The body is not valid JSON: Expecting ',' delimiter at line 1, column 12.", None),
     401: ("invalid_api_key", "This server wants a key: send the header `Authorization: Bearer KEY`.", None),
+    403: ("admin_key_required", "This wants an administrator's key, which HEADWATER_ADMIN_KEYS sets.", None),
     404: ("index_not_found", "No index of that name is served. GET /v1/indexes lists them.", "index"),
     408: ("body_timeout", "The body was not complete after 60 s.", None),
+    409: ("reload_under_way", "This index is being reloaded already.", None),
     413: ("body_too_large", "The body is larger than the 1048576 bytes taken here.", None),
     415: ("unsupported_media_type", "Send the body with the header `Content-Type: application/json`.", None),
     422: ("top_k_above_documents", "The index 'default' holds 40 documents: ask for a top_k from 1 to 40.", "top_k"),

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headwater.types import ErrorBody, Problem
 
@@ -53,6 +54,15 @@ def error_body(error: ProblemError) -> ErrorBody:
 def problem_response(error: ProblemError, request_id: str | None) -> Response:
     body = problem(error.status_code, error.code, str(error.detail), param=error.param, instance=request_id)
     return Response(body.model_dump_json(), error.status_code, error.headers, MEDIA_TYPE)
+
+
+def problem_app(error: ProblemError) -> ASGIApp:
+    """What a middleware answers by when it does not let a request through."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await problem_response(error, scope.get("headwater.request_id"))(scope, receive, send)
+
+    return answer
 
 
 def internal_error() -> ProblemError:

@@ -22,6 +22,7 @@ from headwater.types import (
 from headwater_server import VERSION
 from headwater_server.batch import batch_answer
 from headwater_server.engine import Engine
+from headwater_server.keys import AdministratorOnly
 from headwater_server.openapi import errors
 from headwater_server.problems import ProblemError
 from headwater_server.wirejson import JsonRoute
@@ -101,6 +102,17 @@ async def indexes(engine: AskEngine) -> IndexList:
 async def index(name: Annotated[IndexName, Path()], engine: AskEngine) -> IndexInfo:
     """One index: model, method, documents."""
     return engine.info(name)
+
+
+@router.post(
+    "/v1/indexes/{name}/reload",
+    operation_id="reload_index",
+    tags=["indexes"],
+    responses=errors(403, 404, 409, 422, 503),
+)
+async def reload(name: Annotated[IndexName, Path()], engine: AskEngine, _: AdministratorOnly) -> IndexInfo:
+    """Open the index's folder anew and serve it; one that is damaged leaves the one before in service."""
+    return await engine.reload(name)
 
 
 @router.get(

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from headwater_indexer.errors import ConfigurationError
+from headwater_server.keys import digest
 
 INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # what travels is a name, never a path
 
@@ -35,35 +36,36 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=1_048_576, ge=1)
     max_characters: int = Field(default=200_000, ge=1)  # of prompt and response together, before tokenising
 
+    # A key is given plainly or as `sha256:` and its hash; a file has one a line, as container platforms mount secrets.
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    api_keys_file: Path | None = None  # one key a line, as container platforms mount secrets
+    api_keys_file: Path | None = None
+    admin_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()  # may also reload indexes
+    admin_keys_file: Path | None = None
     allow_unauthenticated: bool = False
+
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()  # names in the Host header; "*" for any
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()  # pages elsewhere that may ask; none by default
 
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "admin_keys", "allowed_hosts", "cors_origins", mode="before")
     @classmethod
-    def _keys_by_comma(cls, value: object) -> object:
+    def _by_comma(cls, value: object) -> object:
         """HEADWATER_API_KEYS=one,two: JSON in an environment variable is easily quoted wrongly."""
         if isinstance(value, str):
-            return [key.strip() for key in value.split(",") if key.strip()]
+            return [part.strip() for part in value.split(",") if part.strip()]
         return value
 
     @model_validator(mode="after")
-    def _keys_from_file(self) -> Self:
-        if self.api_keys_file is not None:
-            try:
-                lines = self.api_keys_file.read_text("utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"api_keys_file cannot be read: {type(error).__name__}") from None
-            keys = tuple(SecretStr(line.strip()) for line in lines if line.strip())
-            if not keys:
-                raise ValueError("api_keys_file holds no key: write one a line")
-            object.__setattr__(self, "api_keys", self.api_keys + keys)
-        if any(len(key.get_secret_value()) < 16 for key in self.api_keys):
-            raise ValueError("an API key is shorter than 16 characters: make one with `openssl rand -hex 32`")
-        if not (self.api_keys or self.allow_unauthenticated or self.loopback):
+    def _keys_from_files(self) -> Self:
+        for name in ("api_keys", "admin_keys"):
+            file = getattr(self, f"{name}_file")
+            if file is not None:
+                object.__setattr__(self, name, getattr(self, name) + _read_keys(file, f"{name}_file"))
+        for key in self.api_keys + self.admin_keys:
+            digest(key.get_secret_value())
+        if not (self.api_keys or self.admin_keys or self.allow_unauthenticated or self.loopback):
             raise ValueError(
                 f"{self.host} can be reached from other machines and no API key is set: set HEADWATER_API_KEYS, "
                 "bind 127.0.0.1, or say --allow-unauthenticated"
@@ -78,6 +80,14 @@ class Settings(BaseSettings):
         except ValueError:
             return self.host == "localhost"
 
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Names by which the server may be asked; empty for any. By default those of this machine, where it listens
+        to this machine alone."""
+        if self.allowed_hosts:
+            return frozenset() if "*" in self.allowed_hosts else frozenset(name.lower() for name in self.allowed_hosts)
+        return frozenset({"localhost", "127.0.0.1", "[::1]", self.host.lower()}) if self.loopback else frozenset()
+
 
 def read_settings(flags: Mapping[str, object], file: Path | None = None) -> Settings:
     """The settings in force. A flag of None was not given. Raises ConfigurationError, never with a value in it."""
@@ -88,6 +98,17 @@ def read_settings(flags: Mapping[str, object], file: Path | None = None) -> Sett
         return Settings(**(written | EnvSettingsSource(Settings)() | given))
     except ValidationError as error:
         raise ConfigurationError("; ".join(_sentence(found) for found in error.errors())) from None
+
+
+def _read_keys(file: Path, setting: str) -> tuple[SecretStr, ...]:
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{setting} cannot be read: {type(error).__name__}") from None
+    keys = tuple(SecretStr(line.strip()) for line in lines if line.strip())
+    if not keys:
+        raise ValueError(f"{setting} holds no key: write one a line")
+    return keys
 
 
 def _read_file(file: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from headwater_server.guard import PUBLIC_PATHS
+from headwater_server.keys import PUBLIC_PATHS
 
 KEY = "a-key-of-enough-characters"
 
@@ -69,7 +69,8 @@ def test_a_body_that_never_ends_gets_408(twin, live):
     server = live(twin(), request_timeout=0.3)
     with socket.create_connection(server.address, timeout=10) as slow:
         slow.sendall(
-            b"POST /attribute HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+            b"POST /attribute HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
         )
         assert slow.recv(4096).startswith(b"HTTP/1.1 408")
 
@@ -93,3 +94,27 @@ def test_logs_hold_ids_and_times_and_nothing_that_was_said(twin, live, caplog):
         (404, "unmatched"),
     ]
     assert all(record.request_id == "find-me" for record in asked)
+
+
+def test_a_name_that_is_not_this_server_s_is_refused(twin, live):
+    server = live(twin())
+    port = server.address[1]
+    for host in ("rebound.example", f"rebound.example:{port}", "localhost.evil", "[::2]", ""):
+        refused = server.client.get("/v1/indexes", headers={"Host": host})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (421, "unknown_host"), host
+        assert server.client.get("/livez", headers={"Host": host}).status_code == 200  # probes come by address
+    for host in ("localhost", f"127.0.0.1:{port}", "[::1]", f"[::1]:{port}", "LOCALHOST"):
+        assert server.client.get("/v1/indexes", headers={"Host": host}).status_code == 200
+
+
+def test_pages_elsewhere_may_ask_only_where_they_are_allowed(twin, live):
+    asking = {"Origin": "https://docs.example", "Access-Control-Request-Method": "POST"}
+    closed = live(twin())
+    assert "access-control-allow-origin" not in closed.client.options("/attribute", headers=asking).headers
+    opened = live(twin(), cors_origins=("https://docs.example",), api_keys=(KEY,))
+    preflight = opened.client.options("/attribute", headers=asking)
+    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, "https://docs.example")
+    other = opened.client.options("/attribute", headers=asking | {"Origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in other.headers
+    keyless = opened.client.get("/v1/indexes", headers={"Origin": "https://docs.example"})
+    assert (keyless.status_code, keyless.headers["access-control-allow-origin"]) == (401, "https://docs.example")

@@ -81,7 +81,8 @@ def test_a_client_that_leaves_is_taken_out_of_the_queue(twin, live, gate, wait_u
         body = b'{"prompt": "", "response": "a question of five words", "top_k": 3}'
         with socket.create_connection(server.address) as leaving:
             head = (
-                f"POST /attribute HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+                "POST /attribute HTTP/1.1\r\nHost: localhost\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(body)}"
             )
             leaving.sendall(head.encode() + b"\r\n\r\n" + body)
             wait_until(lambda: server.engine.queue.waiting[0] == 1)

@@ -94,7 +94,7 @@ def test_sigterm_answers_what_was_asked_and_ends_with_0(index_folder):
     question = {"prompt": "The river", "response": " floods a lake" * 20, "top_k": 5}
     body = json.dumps(question).encode()
     head = (
-        "POST /attribute HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        "POST /attribute HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     ).encode()
     with serving(f"rivers={index_folder}", index_folder, "--device", "cpu") as (process, address):

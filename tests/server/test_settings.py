@@ -11,7 +11,7 @@ KEY = "0123456789abcdef-secret"
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch):
-    for name in ("PORT", "HOST", "API_KEYS", "API_KEYS_FILE", "DEVICE", "LOG_FORMAT"):
+    for name in ("PORT", "HOST", "API_KEYS", "API_KEYS_FILE", "ADMIN_KEYS", "ALLOWED_HOSTS", "DEVICE", "LOG_FORMAT"):
         monkeypatch.delenv(f"HEADWATER_{name}", raising=False)
 
 
@@ -49,6 +49,23 @@ def test_a_short_key_is_refused_and_not_told(monkeypatch):
     with pytest.raises(ConfigurationError, match="shorter than 16") as refused:
         read_settings({})
     assert "hunter2" not in str(refused.value)
+
+
+def test_keys_may_be_given_as_hashes(monkeypatch):
+    monkeypatch.setenv("HEADWATER_ADMIN_KEYS", f"sha256:{'0' * 64}")
+    assert read_settings({"host": EVERYWHERE}).admin_keys[0].get_secret_value() == f"sha256:{'0' * 64}"
+    monkeypatch.setenv("HEADWATER_API_KEYS", "sha256:abc")
+    with pytest.raises(ConfigurationError, match="`sha256:` and 64 hex digits") as refused:
+        read_settings({})
+    assert "abc" not in str(refused.value)
+
+
+def test_hosts_are_this_machine_s_unless_others_may_ask(monkeypatch):
+    assert read_settings({}).hosts == {"localhost", "127.0.0.1", "[::1]"}
+    assert read_settings({"host": EVERYWHERE, "allow_unauthenticated": True}).hosts == frozenset()
+    monkeypatch.setenv("HEADWATER_ALLOWED_HOSTS", "Docs.example, api.example")
+    assert read_settings({}).hosts == {"docs.example", "api.example"}
+    assert read_settings({"allowed_hosts": "*"}).hosts == frozenset()
 
 
 @pytest.mark.parametrize(
