@@ -57,7 +57,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
             expose_headers=["X-Request-ID", "Retry-After"],
         )
     app.add_middleware(HostCheck, hosts=settings.hosts)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, metrics=engine.metrics)
     return app
 
 

@@ -55,6 +55,9 @@ def serve(
     max_body_bytes: Annotated[
         int | None, typer.Option(help="Largest body; then 413. [1048576]", rich_help_panel=_LIMITS)
     ] = None,
+    max_request_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of one question. [what its index takes]", rich_help_panel=_LIMITS)
+    ] = None,
     max_characters: Annotated[
         int | None, typer.Option(help="Longest prompt and response together. [200000]", rich_help_panel=_LIMITS)
     ] = None,

@@ -25,8 +25,10 @@ from headwater_server.errors import (
 )
 from headwater_server.kept import KeptAttributions
 from headwater_server.library import Library
+from headwater_server.metrics import Metrics
 from headwater_server.questions import encode, where
 from headwater_server.queue import Entry, GradientQueue
+from headwater_server.refusals import refusal
 from headwater_server.settings import Settings
 from headwater_server.worker import Worker
 
@@ -58,7 +60,8 @@ class Engine:
             max_requests=settings.max_queue_requests,
             max_batch_tokens=settings.max_batch_tokens,
         )
-        self.worker = Worker(self.queue, on_death=self._worker_died)
+        self.metrics = Metrics(self)
+        self.worker = Worker(self.queue, on_death=self._worker_died, on_batch=self.metrics.batched)
         self._openers = dict(openers)
         self._reloading: set[str] = set()
         self._loader: threading.Thread | None = None
@@ -204,6 +207,17 @@ class Engine:
     async def attribute(self, question: AttributeRequest) -> Attribution:
         """Raises DeadlinePassed past the request's time; cancelling takes the question out of the queue."""
         try:
+            answer = await self._in_time(question)
+        except BaseException as error:
+            known = refusal(error)
+            gone = isinstance(error, asyncio.CancelledError)
+            self.metrics.failed(known.code if known else "client_gone" if gone else "internal_error")
+            raise
+        self.metrics.answered(answer.timings_ms)
+        return answer
+
+    async def _in_time(self, question: AttributeRequest) -> Attribution:
+        try:
             async with asyncio.timeout(self.settings.request_timeout):
                 self._require_taking()
                 with self.lent(question.index) as index:
@@ -215,6 +229,9 @@ class Engine:
         arrived = self.queue.clock()
         self._admit(question, index)
         pair = await self._in(self._reading, encode, index, question)
+        limit = self.settings.max_request_tokens
+        if limit is not None and len(pair.input_ids) > limit:
+            raise TooLong(len(pair.input_ids), limit, "tokens")
         encoded = self.queue.clock()
         among = None
         if question.filters is not None:

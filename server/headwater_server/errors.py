@@ -32,10 +32,10 @@ class UnknownIndex(EngineError):
 
 
 class TooLong(EngineError):
-    """More characters than the server takes, counted before anything is tokenised."""
+    """More than the server takes: characters, counted before anything is tokenised, or tokens."""
 
-    def __init__(self, characters: int, limit: int) -> None:
-        super().__init__(f"The question has {characters} characters; this server takes {limit}")
+    def __init__(self, count: int, limit: int, unit: str = "characters") -> None:
+        super().__init__(f"The question has {count} {unit}; this server takes {limit}")
 
 
 class TooManyWanted(EngineError):

@@ -12,9 +12,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headwater_server.keys import PROBES
 from headwater_server.logs import where_it_failed
+from headwater_server.metrics import Metrics
 from headwater_server.problems import ProblemError, internal_error, problem_app, problem_response
 
 access = logging.getLogger("headwater.access")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 # Nothing inline and nothing from another origin; the same for every answer, so that none is forgotten.
@@ -34,8 +36,9 @@ SECURITY_HEADERS = {
 class RequestContext:
     """Outermost: every request has an id, one line in the log, the security headers, and an answer if all fails."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self.app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,14 +66,22 @@ class RequestContext:
             if not status:
                 await problem_response(internal_error(), request_id)(scope, receive, send_with_headers)
         finally:
-            _write_line(scope, request_id, status, 1000 * (time.monotonic() - began))
+            self._note(scope, request_id, status or 499, time.monotonic() - began)
+
+    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        method, route = _described(scope)
+        self._metrics.requested(method, route, status, seconds)
+        _write_line(method, route, status, 1000 * seconds, request_id)
 
 
-def _write_line(scope: Scope, request_id: str, status: int, milliseconds: float) -> None:
-    """The route's template stands for the path, which may name a document or hold anything."""
+def _described(scope: Scope) -> tuple[str, str]:
+    """Method and route; the route's template stands for the path, which may name a document or hold anything."""
     route: Any = scope.get("route")
     template = getattr(route, "path_format", None) or getattr(route, "path", None) or "unmatched"
-    method = scope["method"] if scope["method"].isalpha() and len(scope["method"]) < 16 else "other"
+    return (scope["method"] if scope["method"] in _METHODS else "other"), template
+
+
+def _write_line(method: str, template: str, status: int, milliseconds: float, request_id: str) -> None:
     access.info(
         "%s %s %d %.1f ms %s",
         method,

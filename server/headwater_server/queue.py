@@ -56,7 +56,7 @@ class GradientQueue:
         self.clock = clock
         self._entries: deque[Entry] = deque()
         self._tokens = 0
-        self._running_tokens = 0
+        self._running: list[Entry] = []
         self._tokens_per_second = 0.0
         self._closed = False
         self._changed = Condition()
@@ -66,6 +66,11 @@ class GradientQueue:
         """Requests and tokens that wait; those in the model's hands are not among them."""
         with self._changed:
             return len(self._entries), self._tokens
+
+    @property
+    def running(self) -> int:
+        """Requests in the model's hands."""
+        return len(self._running)
 
     @property
     def retry_after(self) -> int:
@@ -103,17 +108,20 @@ class GradientQueue:
                 if self._entries:
                     batch = [entry for entry in self._cut() if entry.answer.set_running_or_notify_cancel()]
                     if batch:
-                        self._running_tokens = sum(entry.tokens for entry in batch)
+                        self._running = batch
                         return batch
                     continue
                 if self._closed:
                     return []
                 self._changed.wait()
 
+    def finished(self) -> None:
+        """The batch that was taken is no longer in the model's hands, whatever became of it."""
+        self._running = []
+
     def done(self, tokens: int, seconds: float) -> None:
         """Measure: the speed is a moving mean, so that one slow batch does not frighten everyone away."""
         with self._changed:
-            self._running_tokens = 0
             speed = tokens / max(seconds, 1e-6)
             self._tokens_per_second = (
                 speed if self._tokens_per_second == 0 else 0.7 * self._tokens_per_second + 0.3 * speed
@@ -141,7 +149,7 @@ class GradientQueue:
             raise QueueFull(self._retry_after())
 
     def _retry_after(self) -> int:
-        ahead = self._tokens + self._running_tokens
+        ahead = self._tokens + sum(entry.tokens for entry in self._running)
         if self._tokens_per_second == 0:
             return 1
         return max(1, ceil(ahead / self._tokens_per_second))

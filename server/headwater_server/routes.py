@@ -5,7 +5,8 @@ from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from headwater.types import (
     Answer,
@@ -144,6 +145,18 @@ async def readyz(engine: AskEngine) -> Health:
     if failing:
         raise ProblemError(503, "not_ready", f"Not ready: {', '.join(failing)}.", headers={"Retry-After": "1"})
     return Health(status="ok", version=VERSION)
+
+
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    tags=["operations"],
+    response_class=PlainTextResponse,
+    responses=errors(),
+)
+async def metrics(engine: AskEngine) -> Response:
+    """Counts and times for Prometheus, in its text format."""
+    return Response(engine.metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/version", operation_id="version", tags=["operations"], responses=errors())

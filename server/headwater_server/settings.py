@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     drain_timeout: float = Field(default=30.0, gt=0)  # for answers under way after SIGTERM
 
     max_body_bytes: int = Field(default=1_048_576, ge=1)
+    max_request_tokens: int | None = Field(default=None, ge=1)  # of a question; None for what the index takes
     max_characters: int = Field(default=200_000, ge=1)  # of prompt and response together, before tokenising
 
     # A key is given plainly or as `sha256:` and its hash; a file has one a line, as container platforms mount secrets.

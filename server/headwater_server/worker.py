@@ -17,8 +17,16 @@ log = logging.getLogger("headwater.worker")
 class Worker:
     """Runs the queue in one thread at a time. A thread that dies is replaced once; then `alive` is false for good."""
 
-    def __init__(self, queue: GradientQueue, *, on_death: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        queue: GradientQueue,
+        *,
+        on_death: Callable[[], None] = lambda: None,
+        on_batch: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`on_batch` is told the tokens of every batch that was computed."""
         self.queue = queue
+        self._on_batch = on_batch
         self.restarts = 0
         self._on_death = on_death
         self._dead = False
@@ -47,6 +55,7 @@ class Worker:
             try:
                 self._answer(batch)
             finally:
+                self.queue.finished()
                 for entry in batch:  # nothing to do unless the thread is dying
                     if not entry.answer.done():
                         entry.answer.set_exception(WorkerDied())
@@ -72,7 +81,9 @@ class Worker:
             self._recover(batch, error)
             return
         ended = self.queue.clock()
-        self.queue.done(sum(entry.tokens for entry in batch), ended - began)
+        tokens = sum(entry.tokens for entry in batch)
+        self.queue.done(tokens, ended - began)
+        self._on_batch(tokens)
         for entry, values in zip(batch, np.asarray(rows, dtype=np.float32), strict=True):
             entry.answer.set_result(Row(values=values, began=began, ended=ended))
 
