@@ -20,9 +20,10 @@ from headwater_indexer.checkpoint import Checkpoint, load_checkpoint
 from headwater_indexer.corpus import read_documents
 from headwater_indexer.documents import DocumentStore, DocumentWriter
 from headwater_indexer.durable import flush, storage_errors
+from headwater_indexer.ekfac.fitting import fit_factors
 from headwater_indexer.errors import CorpusError
 from headwater_indexer.estimate import Estimate, check_disk, estimate_build, measure_rate
-from headwater_indexer.gradients import document_rows, sample_batches, shard_ranges
+from headwater_indexer.gradients import document_rows, sample_batches, sample_windows, shard_ranges
 from headwater_indexer.hessian import Whitener
 from headwater_indexer.layers import Layer, select_layers
 from headwater_indexer.manifest import HessianPart, Manifest, ModelPart, ProjectionPart, WindowsPart, describe_file
@@ -74,6 +75,7 @@ def build_index(
         gradients = build.capture(store, projections)
         rows = build.whiten(gradients, projections, keep=keep_gradients)
         without_gradient = build.index(rows)
+        build.factors(store)
         build.baselines(store)
         manifest = build.describe(estimate, inputs, without_gradient, keep_gradients=keep_gradients)
         work.finish(manifest, keep_gradients=keep_gradients)
@@ -195,6 +197,22 @@ class _Build:
         with self.progress.step("search index", len(rows.manifest.shards), "shard") as step:
             norms = write_flat_index(self.work.search, self.work.norms, counted(rows, step), rows.manifest.width)
         return int((norms == 0).sum())
+
+    def factors(self, store: DocumentStore) -> None:
+        """The EK-FAC factors of unprojected gradients, where asked for, from a sample of the corpus."""
+        options, path = self.options, self.work.factors
+        if not options.factors or path.exists():
+            return
+        sample = sample_windows(self.encoder, store, tokens=options.factor_tokens, long=options.long_documents)
+        with self.progress.step("EK-FAC factors", 2 * len(sample), "window") as step:
+            fit_factors(
+                path,
+                self.checkpoint.model,
+                self.layers,
+                sample,
+                batch_tokens=options.batch_tokens,
+                advance=step.advance,
+            )
 
     def baselines(self, store: DocumentStore) -> None:
         """The documents' words for BM25, and, where asked for, their mean hidden states."""

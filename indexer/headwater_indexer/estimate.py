@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwater_indexer.batches import Batch
+from headwater_indexer.ekfac.factors import factors_bytes
 from headwater_indexer.errors import StorageError
 from headwater_indexer.gradients import shard_size
 from headwater_indexer.layers import Layer
@@ -14,6 +15,7 @@ from headwater_indexer.moments import moments_bytes
 from headwater_indexer.options import BuildOptions
 
 HESSIAN_SHARE = 0.15  # of the capture's time, for the passes over the store that follow it
+FACTOR_PASSES = 3  # what fitting EK-FAC factors to a token takes, in captures of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class Estimate:
     disk_bytes: int  # at its peak, beside the documents
     moments_bytes: int  # of memory; 0 when the projections need none
     hessian_bytes: int  # of memory
+    factor_bytes: int  # of memory and of disk; 0 when no candidates are to be scored again
     seconds: float
 
     def __str__(self) -> str:
@@ -38,6 +41,8 @@ class Estimate:
             f"{_size(self.hessian_bytes)} for the Hessian",
             f"about {_duration(self.seconds)} from here",
         ]
+        if self.factor_bytes:
+            lines.insert(2, f"{_size(self.factor_bytes)} of disk and of memory for EK-FAC factors")
         return "\n".join(lines)
 
 
@@ -54,6 +59,8 @@ def estimate_build(
     shapes = [(min(options.rank, layer.out_dim), min(options.rank, layer.in_dim)) for layer in layers]
     width = sum(rank_out * rank_in for rank_out, rank_in in shapes)
     row_bytes = 4 * width
+    factors = factors_bytes(layers) if options.factors else 0
+    fitted = min(tokens, options.factor_tokens) if options.factors else 0
     sampled = 0 if options.projection == "random" else min(tokens, options.moment_tokens)
     hessian = sum(
         4 * (out * into) ** 2 if options.hessian == "raw" else 8 * (out**2 + into**2 + out * into)
@@ -66,10 +73,11 @@ def estimate_build(
         width=width,
         row_bytes=row_bytes,
         # Rows and the search index; a shard of gradients goes as its whitened rows come.
-        disk_bytes=row_bytes * (2 * documents + min(documents, shard_size(width))),
+        disk_bytes=row_bytes * (2 * documents + min(documents, shard_size(width))) + factors,
         moments_bytes=moments_bytes(layers) if sampled else 0,
         hessian_bytes=hessian,
-        seconds=(sampled + tokens) * (1 + HESSIAN_SHARE) / tokens_per_second,
+        factor_bytes=factors,
+        seconds=(sampled + FACTOR_PASSES * fitted + tokens) * (1 + HESSIAN_SHARE) / tokens_per_second,
     )
 
 

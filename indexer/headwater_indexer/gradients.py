@@ -63,20 +63,25 @@ def document_rows(
     return rows.numpy()
 
 
-def sample_batches(
-    encoder: Encoder, documents: DocumentStore, *, tokens: int, batch_tokens: int, long: LongDocuments
-) -> list[Batch]:
-    """Batches of documents spread evenly over the corpus, of about `tokens` tokens in all."""
+def sample_windows(encoder: Encoder, documents: DocumentStore, *, tokens: int, long: LongDocuments) -> list[Window]:
+    """Windows of documents spread evenly over the corpus, of about `tokens` tokens in all."""
     windows: list[Window] = []
     taken = 0
     for ordinals in _spread(len(documents)):
         for document in documents.by_ordinal(ordinals):
             for window in encoder.document(document, long=long):
                 if taken >= tokens:
-                    return list(batches(windows, batch_tokens))
+                    return windows
                 windows.append(window)
                 taken += len(window.input_ids)
-    return list(batches(windows, batch_tokens))
+    return windows
+
+
+def sample_batches(
+    encoder: Encoder, documents: DocumentStore, *, tokens: int, batch_tokens: int, long: LongDocuments
+) -> list[Batch]:
+    """Batches of `sample_windows`."""
+    return list(batches(sample_windows(encoder, documents, tokens=tokens, long=long), batch_tokens))
 
 
 def _spread(count: int, block: int = 256) -> Iterator[list[int]]:

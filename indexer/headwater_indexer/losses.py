@@ -27,7 +27,7 @@ def losses_backward(model: PreTrainedModel, batch: Batch) -> Float[Tensor, " win
     places = batch.targets.flatten().nonzero()[:, 0]  # in the flattened batch; token t is predicted at t - 1
     labels = batch.input_ids.flatten()[places]
     plain = has_plain_head(model)
-    with torch.enable_grad(), _call_options(model, batch) as options:
+    with torch.enable_grad(), call_options(model, batch) as options:
         if plain:
             hidden = model.base_model(**options).last_hidden_state
             losses, derivatives = _through_head(model.get_output_embeddings(), hidden.flatten(0, 1)[places - 1], labels)
@@ -44,7 +44,7 @@ def losses_backward(model: PreTrainedModel, batch: Batch) -> Float[Tensor, " win
 
 
 @contextmanager
-def _call_options(model: PreTrainedModel, batch: Batch) -> Iterator[dict[str, Any]]:
+def call_options(model: PreTrainedModel, batch: Batch) -> Iterator[dict[str, Any]]:
     options = {**batch.inputs, "use_cache": False}
     if batch.packing is None:
         yield options

@@ -42,6 +42,10 @@ class BuildOptions:
     )
     batch_tokens: int = _option(4096, "Tokens in a batch, padding included.")
     moment_tokens: int = _option(262_144, "Tokens of the sample that projections are fitted on.")
+    factors: bool = _option(
+        False, "Keep the EK-FAC factors of unprojected gradients as well, so that candidates can be scored again."
+    )
+    factor_tokens: int = _option(524_288, "Tokens of the sample that these factors are fitted on.")
     embeddings: bool = _option(False, "Keep the documents' mean hidden states as well, to compare with.")
     dtype: str = _option("auto", "Of the weights: auto, float32, bfloat16, float16. auto is float32 on the CPU.")
     split: str = _option("train", "Split of a Hugging Face dataset.")
@@ -49,7 +53,7 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         """Raises UsageError for numbers that no build can use."""
-        for name in ("rank", "batch_tokens", "moment_tokens"):
+        for name in ("rank", "batch_tokens", "moment_tokens", "factor_tokens"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: it must be at least 1")
         if not 0 < self.damping < float("inf"):

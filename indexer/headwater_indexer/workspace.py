@@ -49,6 +49,11 @@ class Workspace:
         return self.folder / "whitener.safetensors"
 
     @property
+    def factors(self) -> Path:
+        """EK-FAC of unprojected gradients, where the build was asked for it."""
+        return self.folder / "factors.safetensors"
+
+    @property
     def gradients(self) -> Path:
         """Shards of rows before whitening; gone when the build is done, unless they are kept."""
         return self.folder / "gradients"
@@ -70,7 +75,9 @@ class Workspace:
         folders = [self.rows, self.gradients] if gradients else [self.rows]
         folders += [self.embeddings] if self.embeddings.exists() else []
         shards = [file for folder in folders for file in sorted(folder.iterdir())]
-        return [self.documents, self.full_text, self.projections, self.whitener, self.search, self.norms, *shards]
+        asked = [self.factors] if self.factors.exists() else []
+        single = [self.documents, self.full_text, self.projections, self.whitener, self.search, self.norms]
+        return [*single, *asked, *shards]
 
     def begin(self, inputs_sha256: str, *, overwrite: bool) -> Manifest | None:
         """Readies the folder for a build of these inputs, to be begun or resumed.
@@ -105,7 +112,15 @@ class Workspace:
         (self.folder / MANIFEST).unlink(missing_ok=True)
         for folder in (self.rows, self.gradients, self.embeddings):
             shutil.rmtree(folder, ignore_errors=True)
-        single = (self.documents, self.full_text, self.projections, self.whitener, self.search, self.norms)
+        single = [
+            self.documents,
+            self.full_text,
+            self.projections,
+            self.whitener,
+            self.factors,
+            self.search,
+            self.norms,
+        ]
         for file in (*single, self.folder / JOURNAL):
             for leftover in self.folder.glob(f"{file.name}*"):
                 leftover.unlink()

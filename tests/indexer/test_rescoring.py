@@ -1,0 +1,115 @@
+"""Rescoring by unprojected gradients against its slow twin: autograd for each document, dense matrices, float64."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from headwater_indexer.build import build_index
+from headwater_indexer.ekfac.factors import DAMPING
+from headwater_indexer.errors import ConfigurationError, UsageError
+from headwater_indexer.index import Index
+from headwater_indexer.options import BuildOptions
+from headwater_indexer.windows import Window
+from headwater_indexer.workspace import Workspace
+
+PROMPT, RESPONSE = "the river feeds", " the lake and crosses the stone bridge"
+Layers = list[torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory, checkpoint_folder: Path, corpus_file: Path) -> Index:
+    out = tmp_path_factory.mktemp("rescored") / "my.index"
+    build_index(str(checkpoint_folder), str(corpus_file), out, BuildOptions(rank=4, factors=True))
+    return Index.open(out)
+
+
+@pytest.fixture(scope="module")
+def exact(checkpoint_folder: Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(checkpoint_folder, dtype=torch.float64)
+
+
+def gradient(model: PreTrainedModel, names: tuple[str, ...], windows: list[Window]) -> Layers:
+    """[out_dim, in_dim] of each GPT-2 layer, of the summed loss of all windows, by autograd."""
+    weights = [model.get_submodule(name).get_parameter("weight").requires_grad_(True) for name in names]
+    loss = torch.zeros((), dtype=torch.float64)
+    for window in windows:
+        ids = torch.from_numpy(window.input_ids.astype("int64"))[None]
+        logits = model(input_ids=ids).logits[0, window.first_target - 1 : -1]
+        loss = loss + functional.cross_entropy(logits, ids[0, window.first_target :], reduction="sum")
+    return [part.T for part in torch.autograd.grad(loss, weights)]
+
+
+def slow_preconditioned(documents: list[Layers], query: Layers) -> Layers:
+    """EK-FAC by its definition, one dense matrix for each layer; each of `documents` is one window's gradient."""
+    found = []
+    for layer, asked in enumerate(query):
+        own = torch.stack([document[layer] for document in documents])
+        output = torch.linalg.eigh((own @ own.mT).sum(0)).eigenvectors
+        into = torch.linalg.eigh((own.mT @ own).sum(0)).eigenvectors
+        basis = torch.kron(output, into)
+        eigenvalues = (own.flatten(1) @ basis).square().mean(0)
+        damped = eigenvalues + DAMPING * eigenvalues.mean()
+        found.append((basis @ ((basis.T @ asked.flatten()) / damped)).view_as(asked))
+    return found
+
+
+def test_rescored_influence_is_the_slow_twins(index: Index, exact: PreTrainedModel) -> None:
+    names, pair = index.manifest.layers, index.encode(PROMPT, RESPONSE)
+    every = [index.windows(ordinal) for ordinal in range(len(index.documents))]
+    assert any(len(windows) > 1 for windows in every)
+    by_window = [gradient(exact, names, [window]) for windows in every for window in windows]
+    direction = slow_preconditioned(by_window, gradient(exact, names, [pair.window]))
+    expected = np.array(
+        [
+            sum(float((part * own).sum()) for part, own in zip(direction, gradient(exact, names, windows), strict=True))
+            for windows in every
+        ]
+    )
+    (alone,) = index.rescore([pair], None)
+    several = index.rescore([pair, index.encode("", RESPONSE), pair], [[7, 3, 3], [0], range(len(every))])
+    assert np.linalg.norm(alone - expected) < 1e-3 * np.linalg.norm(expected)
+    np.testing.assert_allclose(several[2], alone, rtol=1e-3, atol=1e-5 * np.abs(alone).max())
+    np.testing.assert_allclose(several[0], alone[[7, 3, 3]], rtol=1e-3, atol=1e-5 * np.abs(alone).max())
+
+
+@pytest.mark.parametrize("refine", [0, 2])
+def test_the_tokens_of_either_side_sum_to_the_score(index: Index, refine: int) -> None:
+    pair = index.encode(PROMPT, RESPONSE)
+    many_windows = next(n for n in range(len(index.documents)) if len(index.windows(n)) > 1)
+    ordinals = [2, many_windows]
+    (scores,) = index.rescore([pair], [ordinals], refine=refine)
+    for explanation, score in zip(index.explain(pair, ordinals, refine=refine), scores, strict=True):
+        text = index.documents.by_ordinal([explanation.ordinal])[0].text
+        assert explanation.score == pytest.approx(score, rel=1e-3)
+        assert sum(token.influence for token in explanation.document) == pytest.approx(score, rel=1e-3)
+        assert sum(token.influence for token in explanation.response) == pytest.approx(score, rel=1e-3)
+        assert "".join(token.text for token in explanation.document) == text
+        assert "".join(token.text for token in explanation.response) == RESPONSE
+        assert all(token.text == text[token.start : token.end] for token in explanation.document)
+
+
+def test_without_factors_nothing_is_rescored(
+    tmp_path: Path, checkpoint_folder: Path, corpus_file: Path, index: Index
+) -> None:
+    assert index.can_rescore
+    assert "factors.safetensors" in {file.path for file in index.manifest.files}
+    build_index(str(checkpoint_folder), str(corpus_file), tmp_path / "plain", BuildOptions(rank=4))
+    plain = Index.open(tmp_path / "plain")
+    assert not plain.can_rescore
+    with pytest.raises(ConfigurationError, match="built without --factors"):
+        plain.rescore([plain.encode(PROMPT, RESPONSE)], [[1]])
+    with pytest.raises(UsageError, match="2 lists of candidates for 1 pairs"):
+        index.rescore([index.encode(PROMPT, RESPONSE)], [[1], [2]])
+
+
+def test_factors_are_the_same_each_time_and_hold_no_more_than_is_said(
+    tmp_path: Path, index: Index, checkpoint_folder: Path, corpus_file: Path
+) -> None:
+    build_index(str(checkpoint_folder), str(corpus_file), tmp_path / "again", BuildOptions(rank=4, factors=True))
+    first, second = (load_file(Workspace(folder).factors) for folder in (index.folder, tmp_path / "again"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
