@@ -60,7 +60,13 @@ def build_index(
     progress = progress or Silent()
     import_faiss()  # a missing package is told before the work, not after it
     with working_in(out) as work, storage_errors(out):
-        checkpoint = load_checkpoint(model, revision=revision, device=device, dtype=options.dtype)
+        checkpoint = load_checkpoint(
+            model,
+            revision=revision,
+            device=device,
+            dtype=options.dtype,
+            gradient_checkpointing=options.gradient_checkpointing,
+        )
         encoder = Encoder(checkpoint.tokenizer, options.window_length(checkpoint))
         layers = select_layers(checkpoint.model, options.layers)
         _say_clipped(layers, options.rank, progress)

@@ -10,10 +10,20 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
+from headwater_indexer.adapters import Adapter, find_adapter
 from headwater_indexer.errors import ConfigurationError, ModelError
+from headwater_indexer.placement import BALANCED, QUANTISED, check_placement, keep_quantised, loading_options
+from headwater_indexer.recomputing import recompute_blocks
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -26,7 +36,7 @@ class Checkpoint:
     revision: str | None  # the commit on the hub; None for a folder
     model: PreTrainedModel = field(repr=False)
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
-    dtype: str  # of the weights in memory: float32, bfloat16 or float16
+    dtype: str  # of the weights in memory: float32, bfloat16, float16, int8 or nf4
     weights_sha256: str
     tokenizer_sha256: str
 
@@ -41,33 +51,63 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    model: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
+    model: str,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    gradient_checkpointing: bool = False,
 ) -> Checkpoint:
-    """Loads model and tokenizer of a folder or of a name on the hub.
+    """Loads model and tokenizer of a folder or of a name on the hub; an adapter with the model that it names.
 
-    `device` auto is the GPU if there is one; `dtype` auto is the checkpoint's own on a GPU and float32 on the CPU.
-    Raises ModelError when the model or its tokenizer is missing, is no causal language model, or needs remote code.
+    `device` auto is the GPU if there is one, and `balanced` all of them; `dtype` auto is the checkpoint's own on a GPU
+    and float32 on the CPU, int8 and nf4 quantise it. Raises ModelError when the model or its tokenizer is missing, is
+    no causal language model, or needs remote code, and MissingPackage where a package is.
     """
     chosen = choose_device(device)
-    config = _explained(model, "configuration", lambda: AutoConfig.from_pretrained(model, revision=revision))
-    tokenizer = _load_tokenizer(model, revision)
+    adapter = find_adapter(model, revision)
+    base, base_revision = (model, revision) if adapter is None else (adapter.base, adapter.base_revision)
+    config = _explained(base, "configuration", lambda: AutoConfig.from_pretrained(base, revision=base_revision))
+    tokenizer = _load_tokenizer(model, revision) if adapter is None else _adapters_tokenizer(adapter)
+    loaded = _load_model(base, base_revision, config, dtype, device, chosen)
+    if adapter is not None:
+        _explained(model, "weights", lambda: adapter.add_to(loaded))
+    loaded.eval().requires_grad_(False)
+    if gradient_checkpointing:
+        recompute_blocks(loaded)
+    return Checkpoint(
+        id=str(Path(model).resolve()) if Path(model).is_dir() else model,
+        revision=getattr(config, "_commit_hash", None) or revision if adapter is None else revision,
+        model=loaded,
+        tokenizer=tokenizer,
+        dtype=dtype if dtype in QUANTISED else str(loaded.dtype).removeprefix("torch."),
+        weights_sha256=hash_weights(loaded),
+        tokenizer_sha256=hash_tokenizer(tokenizer),
+    )
+
+
+def _load_model(
+    model: str, revision: str | None, config: PretrainedConfig, dtype: str, device: str, chosen: torch.device
+) -> PreTrainedModel:
+    options = loading_options(dtype, device, chosen)
     loaded = _explained(
         model,
         "weights",
         lambda: AutoModelForCausalLM.from_pretrained(
-            model, revision=revision, config=config, dtype=_choose_dtype(dtype, chosen), use_safetensors=True
+            model,
+            revision=revision,
+            config=config,
+            dtype=_choose_dtype(dtype, chosen),
+            use_safetensors=True,
+            **options,
         ),
     )
-    loaded.to(chosen).eval().requires_grad_(False)
-    return Checkpoint(
-        id=str(Path(model).resolve()) if Path(model).is_dir() else model,
-        revision=getattr(config, "_commit_hash", None) or revision,
-        model=loaded,
-        tokenizer=tokenizer,
-        dtype=str(loaded.dtype).removeprefix("torch."),
-        weights_sha256=hash_weights(loaded),
-        tokenizer_sha256=hash_tokenizer(tokenizer),
-    )
+    if "device_map" not in options:
+        loaded.to(chosen)
+    model_there: PreTrainedModel = loaded
+    check_placement(model_there)
+    keep_quantised(model_there)
+    return model_there
 
 
 def quiet_loading() -> None:
@@ -78,22 +118,27 @@ def quiet_loading() -> None:
 
 
 def choose_device(device: str) -> torch.device:
-    """The named device; for `auto` the first GPU, else the CPU. Raises ConfigurationError when it is not there."""
-    if device == "auto":
+    """The named device; for `auto` and `balanced` the first GPU, else the CPU.
+
+    Raises ConfigurationError when it is not there.
+    """
+    if device in ("auto", BALANCED):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigurationError(f"--device {device}: {_first_line(error)}. Choose auto, cpu or cuda.") from error
+        raise ConfigurationError(
+            f"--device {device}: {_first_line(error)}. Choose auto, cpu, cuda or {BALANCED}."
+        ) from error
     return chosen
 
 
 def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype | str:
-    if dtype == "auto":
+    if dtype == "auto" or dtype in QUANTISED:
         return torch.float32 if device.type == "cpu" else "auto"
     if dtype not in DTYPES:
-        raise ConfigurationError(f"--dtype {dtype}: choose auto, {', '.join(DTYPES)}")
+        raise ConfigurationError(f"--dtype {dtype}: choose auto, {', '.join((*DTYPES, *QUANTISED))}")
     return DTYPES[dtype]
 
 
@@ -107,6 +152,14 @@ def _load_tokenizer(model: str, revision: str | None) -> PreTrainedTokenizerBase
     if not pieces or len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ModelError(f"{model} has no tokenizer: the one that its configuration names is empty. {way_out}")
     return tokenizer
+
+
+def _adapters_tokenizer(adapter: Adapter) -> PreTrainedTokenizerBase:
+    """Its own where it brings one, as after training with new tokens; else its base model's."""
+    try:
+        return _load_tokenizer(adapter.id, adapter.revision)
+    except ModelError:
+        return _load_tokenizer(adapter.base, adapter.base_revision)
 
 
 def _explained(model: str, part: str, load: Any) -> Any:

@@ -11,7 +11,7 @@ import typer
 from headwater_indexer.corpus import Fields
 from headwater_indexer.options import BuildOptions
 
-Model = Annotated[str, typer.Option(help="Folder of a causal language model, or its name on the hub.")]
+Model = Annotated[str, typer.Option(help="Folder of a causal language model or an adapter, or its name on the hub.")]
 Documents = Annotated[
     str,
     typer.Option(
@@ -19,7 +19,7 @@ Documents = Annotated[
     ),
 ]
 Revision = Annotated[str | None, typer.Option(help="Commit, tag or branch of the model on the hub.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, or balanced: over all GPUs.")]
 Command = Callable[..., None]
 
 

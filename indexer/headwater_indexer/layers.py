@@ -51,7 +51,7 @@ def select_layers(model: PreTrainedModel, selection: str = "mlp") -> list[Layer]
     chosen: set[str] = set()
     for part in wanted:
         taken = {name for name in candidates if _matches(name, part, adapted)}
-        _check(part, taken, {n: why for n, why in refused.items() if _matches(n, part, adapted)}, unwanted)
+        _check(part, taken, {n: why for n, why in refused.items() if _of_kind(n, part)}, unwanted)
         chosen |= taken
     found = [layer for name, layer in candidates.items() if name in chosen and not _left_out(name, unwanted)]
     if not found:
@@ -88,11 +88,14 @@ def _parts(selection: str) -> tuple[list[str], list[str]]:
 
 
 def _matches(name: str, part: str, adapted: bool) -> bool:
-    of_base = part.startswith(BASE)
-    keyword = KEYWORDS.get(part.removeprefix(BASE))
-    if keyword is None:
+    if part.removeprefix(BASE) not in KEYWORDS:
         return _matches_pattern(name, part)
-    return keyword(name) is not None and is_adapter(name) == (adapted and not of_base)
+    return _of_kind(name, part) and is_adapter(name) == (adapted and not part.startswith(BASE))
+
+
+def _of_kind(name: str, part: str) -> bool:
+    keyword = KEYWORDS.get(part.removeprefix(BASE))
+    return _matches_pattern(name, part) if keyword is None else keyword(name) is not None
 
 
 def _matches_pattern(name: str, pattern: str) -> bool:

@@ -47,7 +47,12 @@ class BuildOptions:
     )
     factor_tokens: int = _option(524_288, "Tokens of the sample that these factors are fitted on.")
     embeddings: bool = _option(False, "Keep the documents' mean hidden states as well, to compare with.")
-    dtype: str = _option("auto", "Of the weights: auto, float32, bfloat16, float16. auto is float32 on the CPU.")
+    dtype: str = _option(
+        "auto", "Of the weights: auto, float32, bfloat16, float16, int8, nf4. auto is float32 on the CPU."
+    )
+    gradient_checkpointing: bool = _option(
+        False, "Compute activations again in the backward pass: less memory for long windows, more time."
+    )
     split: str = _option("train", "Split of a Hugging Face dataset.")
     fields: Fields = field(default_factory=Fields)
 

@@ -84,13 +84,23 @@ def _packs_the_same(model: PreTrainedModel) -> bool:
     windows = [torch.randint(vocabulary, (1, length), generator=draw).to(model.device) for length in PROBE_LENGTHS]
     with torch.no_grad():
         alone = torch.cat([model(input_ids=window, use_cache=False).logits[0] for window in windows])
+    packing = Packing.of(PROBE_LENGTHS).to(model.device)
     try:
-        logits, embedded = _trial(model, torch.cat(windows, dim=1))
+        # The backward pass runs in here too: with gradient checkpointing it runs the attention again.
+        with torch.enable_grad(), packed_attention(model, packing) as options:
+            logits, embedded = _trial(model, torch.cat(windows, dim=1), position_ids=packing.position_ids, **options)
+            return _close(logits, alone) and _apart(logits, embedded)
     except (TypeError, ValueError, RuntimeError, KeyError):
         return False  # a model that does not hand on what `attend` needs
+
+
+def _close(logits: Float[Tensor, "tokens vocabulary"], alone: Float[Tensor, "tokens vocabulary"]) -> bool:
     tolerance = 1e-4 if logits.dtype == torch.float32 else 5e-2
-    if not (logits - alone).abs().max() <= tolerance * alone.abs().max():
-        return False
+    return bool((logits - alone).abs().max() <= tolerance * alone.abs().max())
+
+
+def _apart(logits: Float[Tensor, "tokens vocabulary"], embedded: Float[Tensor, "1 tokens width"]) -> bool:
+    """Whether the logits of each window have no derivative at all at the tokens of the others."""
     stop = 0
     for length in PROBE_LENGTHS:
         start, stop = stop, stop + length
@@ -100,18 +110,17 @@ def _packs_the_same(model: PreTrainedModel) -> bool:
     return True
 
 
-def _trial(model: PreTrainedModel, packed_ids: Tensor) -> tuple[Tensor, Tensor]:
+def _trial(model: PreTrainedModel, packed_ids: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+    """The logits, and the embedded tokens that they can be derived by."""
     found: list[Tensor] = []
 
     def keep(_: Any, __: Any, output: Tensor) -> Tensor:
         found.append(output.detach().requires_grad_(True))
         return found[0]
 
-    packing = Packing.of(PROBE_LENGTHS).to(model.device)
     handle = model.get_input_embeddings().register_forward_hook(keep)
     try:
-        with torch.enable_grad(), packed_attention(model, packing) as options:
-            output = model(input_ids=packed_ids, position_ids=packing.position_ids, use_cache=False, **options)
+        output = model(input_ids=packed_ids, use_cache=False, **options)
     finally:
         handle.remove()
     return output.logits[0], found[0]

@@ -58,8 +58,9 @@ def _reason(module: nn.Module, uses: Counter[int]) -> str | None:
         return f"it is a convolution ({kind}), not a linear layer"
     if has_fused_experts(module) or _is_router(module):
         return None
-    if any(getattr(module, "use_dora", {}).values()):
-        return "its adapter is DoRA, which scales the weights by norms of its own: only plain LoRA is watched"
+    if variants := getattr(module, "lora_variant", None):
+        kind = type(next(iter(variants.values()))).__name__
+        return f"its adapter is a variant of LoRA ({kind}) with arithmetic of its own"
     if any(weight.dim() > 1 for weight in module.parameters(recurse=False)):
         return f"it is a {kind}, a module with weights of its own whose arithmetic is not known here"
     if hasattr(module, "in_features") and not any(module.children()):

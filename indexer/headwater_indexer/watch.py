@@ -21,6 +21,7 @@ from headwater_indexer.errors import ModelError
 from headwater_indexer.experts import OnRouted, watching_experts
 from headwater_indexer.layers import Layer
 from headwater_indexer.losses import losses_backward
+from headwater_indexer.recomputing import is_recomputing
 
 # Called in the forward pass with a layer's name and input; what it returns is kept for the backward pass.
 OnInput = Callable[[str, Float[Tensor, "batch time in_dim"]], Tensor]
@@ -36,10 +37,12 @@ def watching(
 ) -> Iterator[Callable[[Batch], Float[Tensor, " batch"]]]:
     """Gives a function that runs a batch forward and backward through the hooks and returns each row's loss.
 
-    A layer among many experts is given all tokens of the batch, with zeros for those that are not routed to it. The
-    hooks are gone afterwards, even if the body raises. Raises ModelError for a layer that yields nothing.
+    The functions are given tensors on the model's first device, wherever a layer lies, and for an expert among many
+    all tokens of the batch, with zeros for those that are not routed to it. The hooks are gone afterwards, even if the
+    body raises. Raises ModelError for a layer that yields nothing.
     """
     seen: set[str] = set()
+    device = model.device
     modules = dict(model.named_modules())
     plain = [layer for layer in layers if layer.name in modules]
     handles: list[RemovableHandle] = []
@@ -48,13 +51,16 @@ def watching(
     def see(layer: Layer, inputs: Tensor, output: Tensor, in_batch: Callable[[Tensor], Tensor]) -> None:
         if not torch.is_grad_enabled():
             return  # no backward pass follows
+        if is_recomputing():
+            output.requires_grad_(True)  # as in the first forward pass, whose hooks are called with the gradients
+            return
         with torch.no_grad():
-            kept = on_input(layer.name, in_batch(inputs.detach()))
+            kept = on_input(layer.name, in_batch(inputs.detach()).to(device))
 
         def backward(grad: Tensor) -> None:
             seen.add(layer.name)
             with torch.no_grad():
-                on_output_grad(layer.name, kept, in_batch(grad))
+                on_output_grad(layer.name, kept, in_batch(grad).to(device))
 
         output.requires_grad_(True)  # where nothing before it does, the backward pass ends here
         output.register_hook(backward)
