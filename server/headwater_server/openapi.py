@@ -17,6 +17,7 @@ _EXAMPLES = {
     409: ("reload_under_way", "This index is being reloaded already.", None),
     413: ("body_too_large", "The body is larger than the 1048576 bytes taken here.", None),
     415: ("unsupported_media_type", "Send the body with the header `Content-Type: application/json`.", None),
+    421: ("unknown_host", "This server is not known by the name in the Host header.", None),
     422: ("top_k_above_documents", "The index 'default' holds 40 documents: ask for a top_k from 1 to 40.", "top_k"),
     429: ("queue_full", "Too many questions are waiting. Try again in 3 s.", None),
     500: ("internal_error", "The server failed. Quote the X-Request-ID header to whoever runs it.", None),
@@ -29,7 +30,7 @@ _RETRY_AFTER = {"description": "Seconds to wait before asking again.", "schema":
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route: the named errors, and those that any route can answer."""
-    return {status: _response(status) for status in sorted({*statuses, 401, 500})}
+    return {status: _response(status) for status in sorted({*statuses, 401, 421, 500})}
 
 
 def _response(status: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from headwater.types.base import Answer, IndexName, Question
 from headwater.types.filters import Filters
@@ -34,6 +34,10 @@ class Span(Question):
 
 class AttributeRequest(Question):
     """Which training documents made the model give this response to this prompt?"""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"prompt": "To be, or not to be, that is", "response": " the question"}]}
+    )
 
     prompt: str | None = Field(
         default=None,
