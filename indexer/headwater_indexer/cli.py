@@ -1,8 +1,10 @@
 """The `headwater-index` command: build an index, look at one, grade one. Data to stdout, progress to stderr."""
 
+import json
 import logging
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -106,6 +108,31 @@ def verify(index: Annotated[Path, typer.Argument(help="Folder of an index.")]) -
 
     manifest = verify_index(index, TerminalProgress())
     typer.echo(f"{index} is whole: {len(manifest.files)} files, {manifest.version}")
+
+
+@app.command()
+def check_model(
+    model: Annotated[str, typer.Argument(help="Folder of a causal language model or an adapter, or its name.")],
+    layers: Annotated[
+        str | None, typer.Option(help="Layers whose rows are measured, as in build. (default: all that can be watched)")
+    ] = None,
+    revision: Revision = None,
+    device: Device = "auto",
+    dtype: Annotated[str, typer.Option(help="Of the weights, as in build.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print all that was found as JSON.")] = False,
+) -> None:
+    """Tell which layers of a model can be watched, and whether its rows depend on their batch: the status is 1 then."""
+    from headwater_indexer import check_model as checking
+    from headwater_indexer.check_table import print_report
+    from headwater_indexer.checkpoint import load_checkpoint
+
+    report = checking.check_model(load_checkpoint(model, revision=revision, device=device, dtype=dtype), layers)
+    if as_json:
+        typer.echo(json.dumps(asdict(report) | {"independent": report.independent}, indent=2))
+    else:
+        print_report(report)
+    if not report.independent:
+        raise typer.Exit(1)
 
 
 app.command()(evaluation_commands.groundtruth)

@@ -16,7 +16,7 @@ from headwater_indexer.packing import Packing
 
 NAME = "headwater_packed"
 PROBE_LENGTHS = (7, 6, 3)  # two that share a block and one apart
-_packable: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+_packable: WeakKeyDictionary[PreTrainedModel, dict[str, bool]] = WeakKeyDictionary()  # for each attention
 
 
 def attend(
@@ -59,10 +59,12 @@ def packed_attention(model: PreTrainedModel, packing: Packing) -> Iterator[dict[
 
 def can_pack(model: PreTrainedModel) -> bool:
     """Whether packing changes nothing but the time. It takes an attention that transformers lets us replace, no other
-    mixing of tokens, and positions that can be given; a trial on random tokens decides, once for each model."""
-    if model not in _packable:
-        _packable[model] = _looks_packable(model) and _packs_the_same(model)
-    return _packable[model]
+    mixing of tokens, and positions that can be given; a trial on random tokens decides, once for each attention."""
+    known = _packable.setdefault(model, {})
+    attention = str(model.config._attn_implementation)
+    if attention not in known:
+        known[attention] = _looks_packable(model) and _packs_the_same(model)
+    return known[attention]
 
 
 def _looks_packable(model: PreTrainedModel) -> bool:
