@@ -173,6 +173,11 @@ class DocumentStore:
         rows = self._fetch(f"{_DOCUMENT} WHERE id = ?", document_id)
         return _document(rows[0], self._path) if rows else None
 
+    def ordinals(self, document_ids: Sequence[str]) -> list[int | None]:
+        """The ordinal of each id, in the order asked; None for one that there is not."""
+        found = (self._fetch("SELECT ordinal FROM documents WHERE id = ?", one) for one in document_ids)
+        return [int(rows[0][0]) if rows else None for rows in found]
+
     def tokens(self, stop: int | None = None) -> int:
         """Of the documents before the ordinal `stop` together; of all of them without it."""
         before = self._length if stop is None else stop

@@ -101,7 +101,7 @@ class Index:
         """The model that the rows are gradients of, and its tokenizer."""
         return self._checkpoint
 
-    @property
+    @cached_property
     def norms(self) -> Float[np.ndarray, " documents"]:
         """The lengths of the documents' rows: the square roots of their self-influence."""
         return np.asarray(load_file(Workspace(self.folder).norms)["norms"])

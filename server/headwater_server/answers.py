@@ -10,7 +10,10 @@ from headwater.types import (
     AttributedDocument,
     AttributeRequest,
     Attribution,
+    DocumentExplanation,
     DocumentRecord,
+    ExplainRequest,
+    Explanation,
     HessianInfo,
     IndexInfo,
     IndexMethod,
@@ -21,19 +24,23 @@ from headwater.types import (
     Sign,
     SourceShare,
     Timings,
+    TokenInfluence,
     Usage,
 )
 
 if TYPE_CHECKING:
     from headwater_indexer.corpus import Document
-    from headwater_indexer.index import Hit, Index, Pair
+    from headwater_indexer.ekfac.pieces import TokenInfluence as Token
+    from headwater_indexer.index import Explanation as Explained
+    from headwater_indexer.index import Index, Pair
+    from headwater_server.ranking import Ranked
 
 
 def attribution(
     question: AttributeRequest,
     index: "Index",
     pair: "Pair",
-    hits: Sequence["Hit"],
+    hits: Sequence["Ranked"],
     documents: Sequence["Document"],
     timings: Timings,
     *,
@@ -51,14 +58,12 @@ def attribution(
         method=Method(
             projection=manifest.projection.kind,
             hessian=manifest.hessian.kind,
-            score=question.score,
+            score=question.score if question.method == "influence" else question.method,
             sign=question.sign,
+            rescored=min(question.rescore or 0, searched),
+            refine=question.refine,
         ),
-        usage=Usage(
-            prompt_tokens=pair.prompt_tokens,
-            response_tokens=pair.response_tokens,
-            counted_tokens=pair.counted_tokens,
-        ),
+        usage=_usage(pair),
         timings_ms=timings,
         data=[
             AttributedDocument(
@@ -76,6 +81,38 @@ def attribution(
         sources=credit(
             [(document.source, hit.score) for hit, document in zip(hits, documents, strict=True)], question.sign
         ),
+    )
+
+
+def explanation(
+    question: ExplainRequest, index: "Index", pair: "Pair", found: Sequence["Explained"], timings: Timings
+) -> Explanation:
+    """`found` stands in the order of the question's documents."""
+    documents = len(index.documents)
+    return Explanation(
+        model=index.manifest.model.name,
+        index=IndexRef(name=question.index, version=index.manifest.version, documents=documents),
+        usage=_usage(pair),
+        timings_ms=timings,
+        data=[
+            DocumentExplanation(
+                document_id=document_id,
+                score=one.score,
+                document=[_token(token) for token in one.document],
+                response=[_token(token) for token in one.response],
+            )
+            for document_id, one in zip(question.document_ids, found, strict=True)
+        ],
+    )
+
+
+def _token(token: "Token") -> TokenInfluence:
+    return TokenInfluence(text=token.text, start=token.start, stop=token.end, influence=token.influence)
+
+
+def _usage(pair: "Pair") -> Usage:
+    return Usage(
+        prompt_tokens=pair.prompt_tokens, response_tokens=pair.response_tokens, counted_tokens=pair.counted_tokens
     )
 
 

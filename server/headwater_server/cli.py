@@ -49,6 +49,9 @@ def serve(
     request_timeout: Annotated[
         float | None, typer.Option(help="Seconds until a question gets 504. [60]", rich_help_panel=_LIMITS)
     ] = None,
+    slow_request_timeout: Annotated[
+        float | None, typer.Option(help="The same with `rescore`, and to explain. [300]", rich_help_panel=_LIMITS)
+    ] = None,
     drain_timeout: Annotated[
         float | None, typer.Option(help="Seconds for answers under way after SIGTERM. [30]", rich_help_panel=_LIMITS)
     ] = None,

@@ -3,33 +3,30 @@
 import asyncio
 import logging
 import math
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from headwater.types import AttributeRequest, Attribution, DocumentRecord, IndexInfo, Timings
+from headwater.types import Asked, AttributeRequest, Attribution, DocumentRecord, ExplainRequest, Explanation, IndexInfo
 from headwater_indexer.errors import HeadwaterError
-from headwater_server.answers import attribution, document_record, index_info
+from headwater_server.answers import document_record, index_info
+from headwater_server.asking import Asking
 from headwater_server.errors import (
     DeadlinePassed,
     NotReady,
     ReloadFailed,
     ReloadUnderWay,
-    TooLong,
-    TooManyWanted,
     UnknownIndex,
 )
 from headwater_server.kept import KeptAttributions
 from headwater_server.library import Library
 from headwater_server.metrics import Metrics
-from headwater_server.questions import encode, where
 from headwater_server.queue import Entry, GradientQueue
 from headwater_server.refusals import refusal
 from headwater_server.settings import Settings
+from headwater_server.threads import Threads
 from headwater_server.worker import Worker
 
 if TYPE_CHECKING:
@@ -39,8 +36,8 @@ log = logging.getLogger("headwater.engine")
 _WARM_UP = "a warm-up, so that the first question is not the slow one"
 State = Literal["loading", "ready", "draining", "failed"]
 Opener = Callable[[], "Index"]
-P = ParamSpec("P")
-T = TypeVar("T")
+Q = TypeVar("Q", bound=Asked)
+A = TypeVar("A", Attribution, Explanation)
 
 
 class Engine:
@@ -66,12 +63,8 @@ class Engine:
         self._reloading: set[str] = set()
         self._loader: threading.Thread | None = None
         self._starting = threading.Lock()  # a worker must not start once draining has begun
-        cores = os.cpu_count() or 1
-        self._reading = ThreadPoolExecutor(max_workers=max(4, cores), thread_name_prefix="headwater-read")
-        self._filtering = ThreadPoolExecutor(
-            max_workers=2, thread_name_prefix="headwater-filter"
-        )  # reads all documents
-        self._searching = ThreadPoolExecutor(max_workers=max(2, cores), thread_name_prefix="headwater-search")
+        self._threads = Threads()
+        self.asking = Asking(self.queue, self._threads, settings)
 
     def start(self) -> None:
         """Open the indexes in a thread; questions are refused until `state` is ready."""
@@ -111,8 +104,7 @@ class Engine:
             self._loader.join(self.settings.drain_timeout)
         self.queue.close(NotReady("draining"))
         self.worker.join(self.settings.drain_timeout)
-        for pool in (self._reading, self._filtering, self._searching):
-            pool.shutdown(wait=True, cancel_futures=True)
+        self._threads.close()
         self.library.close()
 
     def checks(self) -> dict[str, bool]:
@@ -153,7 +145,7 @@ class Engine:
 
     async def document(self, index: str, document_id: str) -> DocumentRecord | None:
         with self.lent(index) as held:
-            found = await self._in(self._reading, held.documents.by_id, document_id)
+            found = await self._threads.read(held.documents.by_id, document_id)
         return None if found is None else document_record(found)
 
     async def reload(self, name: str) -> IndexInfo:
@@ -206,76 +198,36 @@ class Engine:
 
     async def attribute(self, question: AttributeRequest) -> Attribution:
         """Raises DeadlinePassed past the request's time; cancelling takes the question out of the queue."""
+        slow = question.rescore is not None
+        seconds = self.settings.slow_request_timeout if slow else self.settings.request_timeout
+        return await self._asked(question, self.asking.attribute, seconds)
+
+    async def explain(self, question: ExplainRequest) -> Explanation:
+        """Raises as `attribute` does, and UnknownDocument, and IndexLacks where the build kept no factors."""
+        return await self._asked(question, self.asking.explain, self.settings.slow_request_timeout)
+
+    async def _asked(self, question: Q, ask: Callable[[Q, "Index"], Awaitable[A]], seconds: float) -> A:
+        """The answer, counted; or why there is none, counted too."""
         try:
-            answer = await self._in_time(question)
+            self._require_taking()
+            with self.lent(question.index) as index:
+                async with asyncio.timeout(seconds):
+                    answer = await ask(question, index)
         except BaseException as error:
-            known = refusal(error)
+            found = DeadlinePassed() if isinstance(error, TimeoutError) else error
+            known = refusal(found)
             gone = isinstance(error, asyncio.CancelledError)
             self.metrics.failed(known.code if known else "client_gone" if gone else "internal_error")
-            raise
+            if found is error:
+                raise
+            raise found from None
         self.metrics.answered(answer.timings_ms)
         return answer
-
-    async def _in_time(self, question: AttributeRequest) -> Attribution:
-        try:
-            async with asyncio.timeout(self.settings.request_timeout):
-                self._require_taking()
-                with self.lent(question.index) as index:
-                    return await self._attribute(question, index)
-        except TimeoutError:
-            raise DeadlinePassed from None
-
-    async def _attribute(self, question: AttributeRequest, index: "Index") -> Attribution:
-        arrived = self.queue.clock()
-        self._admit(question, index)
-        pair = await self._in(self._reading, encode, index, question)
-        limit = self.settings.max_request_tokens
-        if limit is not None and len(pair.input_ids) > limit:
-            raise TooLong(len(pair.input_ids), limit, "tokens")
-        encoded = self.queue.clock()
-        among = None
-        if question.filters is not None:
-            among = await self._in(self._filtering, index.documents.matching, where(question.filters))
-        queued = self.queue.clock()
-        entry = Entry(index=index, pair=pair, deadline=arrived + self.settings.request_timeout)
-        self.queue.put(entry)
-        row = await asyncio.wrap_future(entry.answer)
-
-        answered = self.queue.clock()
-        [hits] = await self._in(
-            self._searching,
-            lambda: index.search(
-                row.values[None, :], top_k=question.top_k, score=question.score, sign=question.sign, among=among
-            ),
-        )
-        read = self.queue.clock()
-        documents = await self._in(self._reading, index.documents.by_ordinal, [hit.ordinal for hit in hits])
-        ended = self.queue.clock()
-        timings = Timings(
-            queue=_milliseconds(row.began - queued),
-            gradient=_milliseconds(row.ended - row.began),
-            filters=_milliseconds(queued - encoded),
-            search=_milliseconds(read - answered),
-            documents=_milliseconds(ended - read),
-            total=_milliseconds(ended - arrived),
-        )
-        searched = len(index.documents) if among is None else len(among)
-        return attribution(question, index, pair, hits, documents, timings, searched=searched)
 
     def _require_taking(self) -> None:
         if self.state == "draining":
             raise NotReady("draining")
         self.require_loaded()
-
-    def _admit(self, question: AttributeRequest, index: "Index") -> None:
-        """Refuse what needs no model to be refused."""
-        if question.top_k > len(index.documents):
-            raise TooManyWanted(question.index, len(index.documents))
-        characters = len(question.response) + len(question.prompt or "")
-        characters += sum(len(message.content) for message in question.messages or ())
-        if characters > self.settings.max_characters:
-            raise TooLong(characters, self.settings.max_characters)
-        self.queue.check_room()
 
     def _warm_up(self, index: "Index") -> None:
         """The first pass through a model is slow; it also gives the queue a speed to promise Retry-After by."""
@@ -288,14 +240,6 @@ class Engine:
     def _worker_died(self) -> None:
         self.state, self.failure = "failed", RuntimeError("the model's thread died twice")
         self.on_failure()
-
-    async def _in(self, pool: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run in a thread. Cancelled, it is not waited for: a late answer must not hold up the refusal."""
-        return await asyncio.get_running_loop().run_in_executor(pool, lambda: work(*args, **kwargs))
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1000, 2)
 
 
 def _tell_ready(name: str, index: "Index", seconds: float) -> None:

@@ -5,6 +5,8 @@ EngineError
 ├── UnknownIndex        404  no index of that name
 ├── TooLong             422  more characters than the server takes
 ├── TooManyWanted       422  top_k above the documents
+├── IndexLacks          422  the build left out what is needed
+├── UnknownDocument     404  no document of that id
 ├── OutOfMemory         422  one question larger than the device
 ├── QueueFull           429  with the seconds after which there is room
 ├── QueueClosed         503  the queue takes nothing any more
@@ -41,8 +43,20 @@ class TooLong(EngineError):
 class TooManyWanted(EngineError):
     """`top_k` is above the number of documents."""
 
-    def __init__(self, index: str, documents: int) -> None:
+    def __init__(self, index: str, documents: int, param: str = "top_k") -> None:
         super().__init__(f"The index '{index}' holds {documents} documents: ask for a top_k from 1 to {documents}")
+        self.param = param
+
+
+class IndexLacks(EngineError):
+    """The index was built without what this needs; `option` of the build would have kept it."""
+
+    def __init__(self, option: str) -> None:
+        super().__init__(f"The index was built without what this needs: build it with {option}")
+
+
+class UnknownDocument(EngineError):
+    """The index holds no document of one of the ids."""
 
 
 class OutOfMemory(EngineError):

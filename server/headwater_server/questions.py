@@ -3,20 +3,33 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from headwater.types import AttributeRequest, Condition, Filters
+from headwater.types import Asked, Condition, Filters
 from headwater_indexer.filters import AllOf, AnyOf, Between, Not, OneOf, Operator, Scalar, Where
 
 if TYPE_CHECKING:
     from headwater_indexer.index import Index, Pair
 
 
-def encode(index: "Index", question: AttributeRequest) -> "Pair":
+def encode(index: "Index", question: Asked) -> "Pair":
     """Raises PairError when it cannot be attributed."""
     span = None if question.span is None else (question.span.start, question.span.stop)
     if question.messages is not None:
         messages = [message.model_dump() for message in question.messages]
         return index.encode_messages(messages, question.response, span=span)
     return index.encode(question.prompt or "", question.response, span=span)
+
+
+def characters(question: Asked) -> int:
+    """Of everything that would be tokenised."""
+    return (
+        len(question.response) + len(question.prompt or "") + sum(len(one.content) for one in question.messages or ())
+    )
+
+
+def texts(question: Asked) -> tuple[str, str]:
+    """Prompt and response for a baseline; of a conversation what was said, line by line."""
+    said = question.prompt or "\n".join(message.content for message in question.messages or ())
+    return said, question.response
 
 
 def where(filters: Filters) -> Where:

@@ -7,13 +7,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from math import ceil
 from threading import Condition
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headwater_server.errors import DeadlinePassed, QueueClosed, QueueFull
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from headwater_indexer.index import Index, Pair
 
 Clock = Callable[[], float]
@@ -23,25 +21,30 @@ _WINDOW = 64  # entries looked at when a batch is cut: enough to find like lengt
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What the worker answers: the whitened gradient [width], and when its batch began and ended."""
+    """What the worker answers: the whitened gradient [width] or what `work` gave, and when it began and ended."""
 
-    values: "np.ndarray"
+    values: Any
     began: float
     ended: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Entry:
-    """One question waiting for its gradient. Cancelling `answer` takes it out; `deadline` is on the queue's clock."""
+    """One question waiting for its gradient, or `work` that needs the model alone.
+
+    Cancelling `answer` takes it out; `deadline` is on the queue's clock, `cost` in tokens that the model will see.
+    """
 
     index: "Index"
     pair: "Pair"
     deadline: float
+    work: Callable[[], Any] | None = None
+    cost: int | None = None  # None for the pair's own tokens
     answer: "Future[Row]" = field(default_factory=Future)
 
     @property
     def tokens(self) -> int:
-        return len(self.pair.input_ids)
+        return len(self.pair.input_ids) if self.cost is None else self.cost
 
 
 class GradientQueue:
@@ -172,7 +175,13 @@ class GradientQueue:
     def _cut(self) -> list[Entry]:
         """The oldest entry, and those of its index nearest to it in length while the padded batch fits the budget."""
         oldest = self._entries[0]
-        window = [entry for entry in list(self._entries)[:_WINDOW] if entry.index is oldest.index]
+        if oldest.work is not None:
+            self._entries.popleft()
+            self._tokens -= oldest.tokens
+            return [oldest]
+        window = [
+            entry for entry in list(self._entries)[:_WINDOW] if entry.index is oldest.index and entry.work is None
+        ]
         window.sort(key=lambda entry: entry.tokens)
         low = high = window.index(oldest)
         while True:

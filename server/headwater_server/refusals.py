@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from headwater_indexer.errors import IndexDamaged, NonFiniteGradient, PairError
 from headwater_server.errors import (
     DeadlinePassed,
+    IndexLacks,
     NotReady,
     OutOfMemory,
     QueueClosed,
@@ -18,6 +19,7 @@ from headwater_server.errors import (
     ReloadUnderWay,
     TooLong,
     TooManyWanted,
+    UnknownDocument,
     UnknownIndex,
     WorkerDied,
 )
@@ -52,7 +54,11 @@ def _not_ready(error: NotReady) -> ProblemError:
 REFUSALS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     PairError: _pair,
     TooLong: lambda error: ProblemError(422, "too_long", f"{error}.", param="response"),
-    TooManyWanted: lambda error: ProblemError(422, "top_k_above_documents", f"{error}.", param="top_k"),
+    TooManyWanted: lambda error: ProblemError(422, "top_k_above_documents", f"{error}.", param=error.param),
+    IndexLacks: lambda error: ProblemError(422, "index_lacks", f"{error}."),
+    UnknownDocument: lambda _: ProblemError(
+        404, "document_not_found", "The index holds no document of one of these ids.", param="document_ids"
+    ),
     UnknownIndex: lambda _: ProblemError(
         404, "index_not_found", "No index of that name is served. GET /v1/indexes lists them.", param="index"
     ),

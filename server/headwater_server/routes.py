@@ -15,6 +15,8 @@ from headwater.types import (
     BatchAttribution,
     BatchRequest,
     DocumentRecord,
+    ExplainRequest,
+    Explanation,
     Health,
     IndexInfo,
     IndexList,
@@ -72,6 +74,19 @@ async def attribute_batch(batch: BatchRequest, engine: AskEngine, request: Reque
     """Many questions, answered in their order, each with its own error."""
     outcomes = await _unless_gone(request, engine.attribute_batch(batch.questions))
     return batch_answer(outcomes) if outcomes is not None else Response(status_code=499)
+
+
+@router.post(
+    "/v1/explain",
+    operation_id="explain",
+    response_model=Explanation,
+    tags=["attribution"],
+    responses=errors(400, 404, 408, 413, 415, 422, 429, 503, 504),
+)
+async def explain(question: ExplainRequest, engine: AskEngine, request: Request) -> Explanation | Response:
+    """The tokens that a document's influence on the response is made of, on both sides."""
+    answer = await _unless_gone(request, engine.explain(question))
+    return answer if answer is not None else Response(status_code=499)
 
 
 @router.get(

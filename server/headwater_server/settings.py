@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     max_queue_requests: int = Field(default=256, ge=1)
     max_batch_tokens: int = Field(default=8_192, ge=1)  # padding counts
     request_timeout: float = Field(default=60.0, gt=0)
+    slow_request_timeout: float = Field(default=300.0, gt=0)  # with `rescore`, and to explain
     drain_timeout: float = Field(default=30.0, gt=0)  # for answers under way after SIGTERM
 
     max_body_bytes: int = Field(default=1_048_576, ge=1)

@@ -4,6 +4,7 @@ import gc
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,9 +75,7 @@ class Worker:
         """Answer every entry: together if that works, in halves without memory, one by one if it fails otherwise."""
         began = self.queue.clock()
         try:
-            rows = batch[0].index.rows([entry.pair for entry in batch])
-            if len(rows) != len(batch):
-                raise RuntimeError(f"the model gave {len(rows)} rows for {len(batch)} questions")
+            found = _compute(batch)
         except Exception as error:  # noqa: BLE001  whatever the model raises belongs to a question, not to the thread
             self._recover(batch, error)
             return
@@ -84,7 +83,7 @@ class Worker:
         tokens = sum(entry.tokens for entry in batch)
         self.queue.done(tokens, ended - began)
         self._on_batch(tokens)
-        for entry, values in zip(batch, np.asarray(rows, dtype=np.float32), strict=True):
+        for entry, values in zip(batch, found, strict=True):
             entry.answer.set_result(Row(values=values, began=began, ended=ended))
 
     def _recover(self, batch: Sequence[Entry], error: Exception) -> None:
@@ -101,6 +100,16 @@ class Worker:
         size = (len(batch) + 1) // 2 if exhausted else 1
         for start in range(0, len(batch), size):
             self._answer(batch[start : start + size])
+
+
+def _compute(batch: Sequence[Entry]) -> Sequence[Any]:
+    """What each entry wants; one with work of its own is a batch of its own."""
+    if batch[0].work is not None:
+        return [batch[0].work()]
+    rows = batch[0].index.rows([entry.pair for entry in batch])
+    if len(rows) != len(batch):
+        raise RuntimeError(f"the model gave {len(rows)} rows for {len(batch)} questions")
+    return list(np.asarray(rows, dtype=np.float32))
 
 
 def _out_of_memory(error: Exception) -> bool:

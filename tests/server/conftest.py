@@ -69,11 +69,13 @@ class TwinIndex:
         self.vectors = np.random.default_rng(0).standard_normal((documents, WIDTH)).astype(np.float32)
         self.batches: list[list[int]] = []  # the sizes in tokens of every batch that was computed
         self.closed = False
+        self.can_rescore = False
         self.manifest = SimpleNamespace(
             version="sha256:" + "0" * 64,
             created=1_764_000_000,
             documents=documents,
             width=WIDTH,
+            tokens=10 * documents,
             layers=["mlp"],
             model=SimpleNamespace(name="twin", revision=None),
             projection=SimpleNamespace(kind="random", rank=2),
@@ -179,7 +181,7 @@ def index_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "corpus.jsonl").open("w") as corpus:
         for n, text in enumerate(RIVER_TEXTS):
             corpus.write(json.dumps({"id": f"river/{n}", "text": text, "source": f"book {n % 4}", "page": n}) + "\n")
-    options = BuildOptions(rank=4, moment_tokens=4096)
+    options = BuildOptions(rank=4, moment_tokens=4096, factors=True, embeddings=True)
     build_index(str(folder / "model"), str(folder / "corpus.jsonl"), folder / "rivers.index", options, device="cpu")
     return folder / "rivers.index"
 

@@ -1,9 +1,11 @@
 """What travels between client and server."""
 
 from headwater.types.attribution import (
+    Asked,
     AttributedDocument,
     AttributeRequest,
     Attribution,
+    Finder,
     IndexRef,
     Message,
     Method,
@@ -17,6 +19,7 @@ from headwater.types.attribution import (
 )
 from headwater.types.base import Answer, IndexName, Question
 from headwater.types.batch import BatchAttribution, BatchItem, BatchRequest
+from headwater.types.explain import DocumentExplanation, ExplainRequest, Explanation, TokenInfluence
 from headwater.types.filters import Condition, Filters, Range
 from headwater.types.operations import ErrorBody, Health, Problem
 from headwater.types.served import (
@@ -31,6 +34,7 @@ from headwater.types.served import (
 
 __all__ = [
     "Answer",
+    "Asked",
     "AttributeRequest",
     "AttributedDocument",
     "Attribution",
@@ -38,9 +42,13 @@ __all__ = [
     "BatchItem",
     "BatchRequest",
     "Condition",
+    "DocumentExplanation",
     "DocumentRecord",
     "ErrorBody",
+    "ExplainRequest",
+    "Explanation",
     "Filters",
+    "Finder",
     "Health",
     "HessianInfo",
     "IndexInfo",
@@ -61,5 +69,6 @@ __all__ = [
     "SourceShare",
     "Span",
     "Timings",
+    "TokenInfluence",
     "Usage",
 ]

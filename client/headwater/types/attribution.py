@@ -1,6 +1,6 @@
 """The question which documents made a model say that, and its answer."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
@@ -10,6 +10,16 @@ from headwater.types.filters import Filters
 Score = Literal["relatif", "influence", "cosine"]
 Sign = Literal["positive", "negative"]
 Part = Literal["text", "metadata"]
+Finder = Literal["influence", "bm25", "hidden-states"]
+Refine = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=5,
+        strict=True,
+        description="Steps of conjugate gradients past EK-FAC. Each is slow; the scores are then of another scale.",
+    ),
+]
 
 
 class Message(Question):
@@ -32,12 +42,8 @@ class Span(Question):
         return self
 
 
-class AttributeRequest(Question):
-    """Which training documents made the model give this response to this prompt?"""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"prompt": "To be, or not to be, that is", "response": " the question"}]}
-    )
+class Asked(Question):
+    """What every question about a response has."""
 
     prompt: str | None = Field(
         default=None,
@@ -59,8 +65,34 @@ class AttributeRequest(Question):
         description="Ask about these characters of the response alone; the rest of it is context. The part asked about "
         "is whole tokens, and may begin and end some characters outside the span.",
     )
-    top_k: int = Field(default=10, ge=1, le=1000, strict=True, description="How many documents to return.")
     index: IndexName = "default"
+
+    @model_validator(mode="after")
+    def _one_of_prompt_and_messages(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give exactly one of `prompt` and `messages`")
+        return self
+
+    @model_validator(mode="after")
+    def _span_within_response(self) -> Self:
+        if self.span is not None and self.span.stop > len(self.response):
+            raise ValueError(f"the span ends beyond the response, which has {len(self.response)} characters")
+        return self
+
+
+class AttributeRequest(Asked):
+    """Which training documents made the model give this response to this prompt?"""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"prompt": "To be, or not to be, that is", "response": " the question"}]}
+    )
+
+    top_k: int = Field(default=10, ge=1, le=1000, strict=True, description="How many documents to return.")
+    method: Finder = Field(
+        default="influence",
+        description="`influence`, or a baseline to compare with: `bm25` by words in common, `hidden-states` by the "
+        "model's own states, where the index has them. A baseline's scores are its own.",
+    )
     score: Score = Field(
         default="relatif",
         description="`influence` is the plain estimate; `relatif` divides it by the document's own size, so that "
@@ -81,17 +113,27 @@ class AttributeRequest(Question):
         default=["text", "metadata"],
         description="What to return of each document beside its id, score and source.",
     )
+    rescore: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        strict=True,
+        description="Score this many of the best documents again, by unprojected gradients, and rank by that: better "
+        "and slower. The index must have been built with `--factors`.",
+        examples=[50],
+    )
+    refine: Refine = 0
 
     @model_validator(mode="after")
-    def _one_of_prompt_and_messages(self) -> Self:
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give exactly one of `prompt` and `messages`")
-        return self
-
-    @model_validator(mode="after")
-    def _span_within_response(self) -> Self:
-        if self.span is not None and self.span.stop > len(self.response):
-            raise ValueError(f"the span ends beyond the response, which has {len(self.response)} characters")
+    def _options_that_fit(self) -> Self:
+        if self.rescore is not None and self.rescore < self.top_k:
+            raise ValueError("`rescore` is at least `top_k`: only documents that are scored again are returned")
+        if self.refine and self.rescore is None:
+            raise ValueError("`refine` goes with `rescore`")
+        if self.method != "influence" and (
+            self.rescore is not None or self.span is not None or self.sign != "positive"
+        ):
+            raise ValueError("a baseline takes no `rescore`, no `span` and no negative `sign`")
         return self
 
 
@@ -111,8 +153,12 @@ class Method(Answer):
 
     projection: str = Field(description="Kind of the projection of the gradients.", examples=["random"])
     hessian: str = Field(description="Kind of the curvature that the gradients are whitened by.", examples=["raw"])
-    score: str = Field(description="Which score ranks the documents.", examples=["relatif"])
+    score: str = Field(description="Which score ranks the documents, or the baseline that does.", examples=["relatif"])
     sign: str = Field(description="Which end of the ranking was asked for.", examples=["positive"])
+    rescored: int = Field(
+        default=0, description="How many documents were scored again by unprojected gradients.", examples=[50]
+    )
+    refine: int = Field(default=0, description="Steps past EK-FAC in doing so.", examples=[0])
 
 
 class Usage(Answer):
@@ -130,7 +176,7 @@ class Timings(Answer):
     """Where the time went, in milliseconds."""
 
     queue: float = Field(description="Waiting for the model.", examples=[3.1])
-    gradient: float = Field(description="The question's gradient.", examples=[41.0])
+    gradient: float = Field(description="The model's work, rescoring included.", examples=[41.0])
     filters: float = Field(default=0.0, description="Finding the documents that pass the filters.", examples=[0.0])
     search: float = Field(description="Searching the index.", examples=[5.2])
     documents: float = Field(description="Reading the documents found.", examples=[1.0])

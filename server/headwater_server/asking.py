@@ -1,0 +1,177 @@
+"""From a question to its answer: tokens, the documents that pass, the model, the search, the documents found."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headwater.types import AttributeRequest, Attribution, ExplainRequest, Explanation, Timings
+from headwater_server.answers import attribution, explanation
+from headwater_server.errors import IndexLacks, TooLong, TooManyWanted, UnknownDocument
+from headwater_server.questions import characters, encode, texts, where
+from headwater_server.queue import Entry, GradientQueue, Row
+from headwater_server.ranking import Ranked, rank, rescored
+from headwater_server.settings import Settings
+from headwater_server.threads import Threads
+
+if TYPE_CHECKING:
+    from headwater_indexer.index import Index, Pair
+
+
+class Asking:
+    """Asks an index, step by step; each step runs where it holds nobody up. For one event loop."""
+
+    def __init__(self, queue: GradientQueue, threads: Threads, settings: Settings) -> None:
+        self.queue = queue
+        self._threads = threads
+        self._settings = settings
+
+    async def attribute(self, question: AttributeRequest, index: "Index") -> Attribution:
+        watch = _Watch(self.queue.clock)
+        self._admit(question, index, wanted=max(question.top_k, question.rescore or 0))
+        pair = await self._encoded(question, index)
+        watch.lap("encode")
+        among = None
+        if question.filters is not None:
+            among = await self._threads.filter(index.documents.matching, where(question.filters))
+        watch.lap("filters")
+        find = self._by_influence if question.method == "influence" else self._by_baseline
+        ranked = await find(question, index, pair, among, watch)
+        documents = await self._threads.read(index.documents.by_ordinal, [hit.ordinal for hit in ranked])
+        watch.lap("documents")
+        searched = len(index.documents) if among is None else len(among)
+        return attribution(question, index, pair, ranked, documents, watch.timings(), searched=searched)
+
+    async def explain(self, question: ExplainRequest, index: "Index") -> Explanation:
+        watch = _Watch(self.queue.clock)
+        self._admit(question, index, wanted=len(question.document_ids))
+        if not index.can_rescore:
+            raise IndexLacks("--factors")
+        ordinals = await self._threads.read(index.documents.ordinals, question.document_ids)
+        if None in ordinals:
+            raise UnknownDocument
+        pair = await self._encoded(question, index)
+        watch.lap("encode")
+        known = [ordinal for ordinal in ordinals if ordinal is not None]
+        cost = _tokens_of(index, 2 * len(known)) + len(pair.input_ids) * (1 + pair.counted_tokens * len(known))
+        done = await self._by_worker(
+            index, pair, cost, lambda: index.explain(pair, known, refine=question.refine), watch, slow=True
+        )
+        return explanation(question, index, pair, done.values, watch.timings())
+
+    async def _encoded(self, question: AttributeRequest | ExplainRequest, index: "Index") -> "Pair":
+        pair = await self._threads.read(encode, index, question)
+        limit = self._settings.max_request_tokens
+        if limit is not None and len(pair.input_ids) > limit:
+            raise TooLong(len(pair.input_ids), limit, "tokens")
+        return pair
+
+    async def _by_influence(
+        self, question: AttributeRequest, index: "Index", pair: "Pair", among: np.ndarray | None, watch: "_Watch"
+    ) -> Sequence[Ranked]:
+        row = await self._by_worker(index, pair, len(pair.input_ids), None, watch, slow=question.rescore is not None)
+        [hits] = await self._threads.search(
+            lambda: index.search(
+                row.values[None, :],
+                top_k=max(question.top_k, question.rescore or 0),
+                score=question.score,
+                sign=question.sign,
+                among=among,
+            )
+        )
+        watch.lap("search")
+        if question.rescore is None or not hits:
+            return hits[: question.top_k]
+        ordinals = [hit.ordinal for hit in hits[: question.rescore]]
+        done = await self._by_worker(
+            index,
+            pair,
+            _tokens_of(index, len(ordinals)),
+            lambda: index.rescore([pair], [ordinals], refine=question.refine)[0],
+            watch,
+            slow=True,
+        )
+        searched = len(index.documents) if among is None else len(among)
+        return rescored(question, index, row.values, ordinals, done.values, searched=searched)
+
+    async def _by_baseline(
+        self, question: AttributeRequest, index: "Index", pair: "Pair", among: np.ndarray | None, watch: "_Watch"
+    ) -> Sequence[Ranked]:
+        asked = [texts(question)]
+        if question.method == "bm25":
+            [scores] = await self._threads.search(index.baseline, "bm25", asked)
+        else:
+            done = await self._by_worker(
+                index, pair, len(pair.input_ids), lambda: index.baseline("hidden-states", asked), watch
+            )
+            [scores] = done.values
+        ranked = rank(scores, np.arange(len(scores)) if among is None else among, question.top_k)
+        watch.lap("search")
+        return ranked
+
+    async def _by_worker(
+        self,
+        index: "Index",
+        pair: "Pair",
+        cost: int,
+        work: Callable[[], Any] | None,
+        watch: "_Watch",
+        *,
+        slow: bool = False,
+    ) -> Row:
+        """In the model's own thread: the pair's row in a batch, or this work alone."""
+        time = self._settings.slow_request_timeout if slow else self._settings.request_timeout
+        entry = Entry(index=index, pair=pair, deadline=watch.began + time, work=work, cost=cost)
+        self.queue.put(entry)
+        row = await asyncio.wrap_future(entry.answer)
+        watch.worked(row)
+        return row
+
+    def _admit(self, question: AttributeRequest | ExplainRequest, index: "Index", *, wanted: int) -> None:
+        """Refuse what needs no model to be refused."""
+        if wanted > len(index.documents):
+            param = "top_k" if isinstance(question, AttributeRequest) else "document_ids"
+            raise TooManyWanted(question.index, len(index.documents), param)
+        if isinstance(question, AttributeRequest) and question.rescore is not None and not index.can_rescore:
+            raise IndexLacks("--factors")
+        count = characters(question)
+        if count > self._settings.max_characters:
+            raise TooLong(count, self._settings.max_characters)
+        self.queue.check_room()
+
+
+def _tokens_of(index: "Index", documents: int) -> int:
+    """As many as so many documents have on average."""
+    return max(1, ceil(documents * index.manifest.tokens / max(1, index.manifest.documents)))
+
+
+class _Watch:
+    """Where the time of one question goes, in seconds of the queue's clock."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.began = self._last = clock()
+        self._spent: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """Since the last lap, all was for this."""
+        now = self._clock()
+        self._add(name, now - self._last)
+        self._last = now
+
+    def worked(self, row: Row) -> None:
+        """Since the last lap there was a wait for the model, and then its work."""
+        self._add("queue", row.began - self._last)
+        self._add("gradient", row.ended - row.began)
+        self._last = self._clock()
+
+    def timings(self) -> Timings:
+        """In milliseconds."""
+        names = ("queue", "gradient", "filters", "search", "documents")
+        spent = {name: round(1000 * self._spent.get(name, 0.0), 2) for name in names}
+        return Timings(**spent, total=round(1000 * (self._clock() - self.began), 2))
+
+    def _add(self, name: str, seconds: float) -> None:
+        self._spent[name] = self._spent.get(name, 0.0) + seconds
