@@ -11,6 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
     CohereConfig,
+    DeepseekV3Config,
+    FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
@@ -79,6 +81,20 @@ CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
         **_MIXED, num_experts=4, moe_intermediate_size=24, shared_expert_intermediate_size=40
     ),
     "qwen3-moe": lambda: Qwen3MoeConfig(**_MIXED, num_experts=4, moe_intermediate_size=24, head_dim=8),
+    "deepseek": lambda: DeepseekV3Config(
+        **{**_SMALL, "num_key_value_heads": 4, "num_experts_per_tok": 2},
+        n_routed_experts=4,
+        moe_intermediate_size=24,
+        first_k_dense_replace=1,
+        n_group=1,
+        topk_group=1,
+        q_lora_rank=16,
+        kv_lora_rank=8,
+        qk_rope_head_dim=4,
+        qk_nope_head_dim=4,
+        v_head_dim=8,
+    ),
+    "falcon": lambda: FalconConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4),
     "gpt-oss": lambda: GptOssConfig(
         **_MIXED, num_local_experts=4, head_dim=8, sliding_window=9, layer_types=["sliding_attention", "full_attention"]
     ),

@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from headwater_indexer.errors import ModelError
 from headwater_indexer.experts import expert_matrices
-from headwater_indexer.unwatched import LINEAR, is_adapter, refused_layers
+from headwater_indexer.unwatched import is_adapter, linear_modules, refused_layers
 
 # The parts of module paths that the families of transformers use for their two kinds of blocks.
 _MLP = re.compile(r"(^|\.)(mlp|ffn|feed_forward|feedforward|fc1|fc2|block_sparse_moe|experts?|shared_experts?)(\.|$)")
@@ -61,21 +61,20 @@ def select_layers(model: PreTrainedModel, selection: str = "mlp") -> list[Layer]
 
 def watchable_layers(model: PreTrainedModel) -> dict[str, Layer]:
     """All layers that can be watched, by name: an adapter's as well as those of the model under it."""
-    head, refused = model.get_output_embeddings(), refused_layers(model)
-    inside_head = set() if head is None else set(head.modules())
+    linear = linear_modules(model)
     found: dict[str, Layer] = {}
     for name, module in model.named_modules():
-        if isinstance(module, LINEAR) and name not in refused and module not in inside_head:
-            in_dim, out_dim = _dimensions(module)
+        if name in linear:
+            in_dim, out_dim = _dimensions(linear[name])
             found[name] = Layer(name=name, in_dim=in_dim, out_dim=out_dim)
         for matrix in expert_matrices(name, module):
             found[matrix.name] = Layer(name=matrix.name, in_dim=matrix.in_dim, out_dim=matrix.out_dim)
     return found
 
 
-def _dimensions(module: nn.Module) -> tuple[int, int]:
+def _dimensions(module: nn.Linear | Conv1D) -> tuple[int, int]:
     if not isinstance(module, Conv1D):  # the weight of a quantised layer has another shape than it stands for
-        return int(module.in_features), int(module.out_features)  # type: ignore[arg-type]
+        return module.in_features, module.out_features
     first, second = module.weight.shape  # transformers' Conv1D keeps its weight transposed: [in_dim, out_dim]
     return int(first), int(second)
 

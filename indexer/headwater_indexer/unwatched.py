@@ -1,10 +1,12 @@
-"""Which weights of a model cannot be watched, and why: told by name, before a build begins."""
+"""Which weights of a model can be watched and which cannot, and why: told by name, before a build begins."""
 
 import re
 from collections import Counter
 from typing import TypeGuard
 
+import torch
 from torch import nn
+from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -21,18 +23,32 @@ def is_adapter(name: str) -> bool:
     return _ADAPTER.search(name) is not None
 
 
+def linear_modules(model: PreTrainedModel) -> dict[str, nn.Linear | Conv1D]:
+    """The modules whose output is their weight times their input, by name, without the head."""
+    passed_over, uses = _passed_over(model), _uses(model)
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if module not in passed_over and _is_linear(module) and _reason(module, uses) is None
+    }
+
+
 def refused_layers(model: PreTrainedModel) -> dict[str, str]:
     """The modules with weight matrices that cannot be watched, with the reason.
 
     Embeddings, the head, norms, biases and routers are no linear layers, and nobody expects them among these.
     """
-    passed_over = _passed_over(model)
-    uses = Counter(id(weight) for module in model.modules() for weight in module.parameters(recurse=False))
+    passed_over, uses = _passed_over(model), _uses(model)
     found = {}
     for name, module in model.named_modules():
         if module not in passed_over and (reason := _reason(module, uses)) is not None:
             found[name] = reason
     return found
+
+
+def _uses(model: PreTrainedModel) -> Counter[int]:
+    """How many modules hold each weight."""
+    return Counter(id(weight) for module in model.modules() for weight in module.parameters(recurse=False))
 
 
 def _passed_over(model: PreTrainedModel) -> set[nn.Module]:
@@ -69,10 +85,23 @@ def _reason(module: nn.Module, uses: Counter[int]) -> str | None:
 
 
 def _is_linear(module: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
-    """A class of its own may do more in its forward pass than multiply."""
+    """A class of its own may do more in its forward pass than multiply: a trial tells."""
+    if not isinstance(module, LINEAR):
+        return False
     kind = type(module)
-    own = kind.forward in (nn.Linear.forward, Conv1D.forward)
-    return isinstance(module, LINEAR) and (own or kind.__name__ in QUANTISED)
+    known = kind.forward in (nn.Linear.forward, Conv1D.forward) or kind.__name__ in QUANTISED
+    return known or (isinstance(module, nn.Linear) and _multiplies(module))
+
+
+def _multiplies(module: nn.Linear) -> bool:
+    """Whether two tokens come out of the module as they come out of its weight and bias."""
+    tokens = torch.linspace(-1, 1, 2 * module.in_features).view(1, 2, -1).to(module.weight)
+    try:
+        with torch.no_grad():
+            output, expected = module(tokens), functional.linear(tokens, module.weight, module.bias)
+    except (RuntimeError, TypeError, ValueError):
+        return False  # a form of weight that torch does not multiply by
+    return isinstance(output, torch.Tensor) and output.shape == expected.shape and torch.allclose(output, expected)
 
 
 def _is_router(module: nn.Module) -> bool:

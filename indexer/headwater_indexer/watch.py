@@ -106,6 +106,10 @@ def _with_batch(tensor: Tensor, layer: Layer, shape: tuple[int, int]) -> Float[T
         return tensor
     if tensor.dim() == 2 and len(tensor) == shape[0] * shape[1] and not _ONE_OF_A_LIST.search(layer.name):
         return tensor.reshape(*shape, -1)
+    if tensor.dim() > 2 and [n for n in tensor.shape[:-1] if n > 1] == [n for n in shape if n > 1]:
+        return tensor.reshape(
+            *shape, -1
+        )  # as [batch, 1, time, width], where a layer's output is the same for all heads
     raise ModelError(
         f"layer {layer.name} works on tensors of shape {tuple(tensor.shape)}, not [batch, time, width]: it cannot "
         "be watched yet. Leave it out with --layers."

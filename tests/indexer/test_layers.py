@@ -38,6 +38,8 @@ COUNTS = {
     "mixtral": (16, 8, 24),  # two matrices for each of four experts
     "qwen2-moe": (24, 8, 32),  # and a shared expert of three with its gate
     "qwen3-moe": (16, 8, 24),
+    "deepseek": (14, 10, 24),  # a dense block, and one of four experts and a shared one
+    "falcon": (4, 4, 8),
     "gpt-oss": (16, 8, 24),
 }
 
@@ -90,6 +92,33 @@ class Lookup(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.zeros(4, 32, 32), requires_grad=False)
+
+
+class Spelled(nn.Linear):
+    """A linear layer in other words, as Falcon has it."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        product = inputs @ self.weight.T
+        return product if self.bias is None else product + self.bias
+
+
+class ExpertsGate(nn.Linear):
+    """A router, as Llama 4 and Phi have it: it gives scores and choices."""
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        scores = super().forward(inputs)
+        return scores, scores.argmax(dim=-1)
+
+
+def test_classes_of_their_own_are_tried(make_model: MakeModel) -> None:
+    model = make_model("llama")
+    mlp = model.model.layers[1].mlp
+    mlp.add_module("spelled", Spelled(32, 32))
+    mlp.add_module("gate", ExpertsGate(32, 4))
+    names = [layer.name for layer in select_layers(model, "mlp")]
+    assert "model.layers.1.mlp.spelled" in names
+    assert "model.layers.1.mlp.gate" not in names
+    assert refused_layers(model) == {}
 
 
 def tied(model: PreTrainedModel) -> nn.Module:

@@ -23,7 +23,7 @@ from headwater_indexer.watch import watching
 from headwater_indexer.windows import Window
 
 MakeModel = Callable[..., PreTrainedModel]
-UNPACKED = {"gemma2", "gpt-oss"}  # soft caps and sinks in their attention, which is eager for that reason
+UNPACKED = {"gemma2", "gpt-oss", "falcon"}  # soft caps, sinks, and an attention that is not handed on
 
 
 def windows(lengths: tuple[int, ...] = (64, 5, 33, 2, 17, 64, 48, 50)) -> list[Window]:
