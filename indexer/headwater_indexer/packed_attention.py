@@ -1,7 +1,8 @@
 """Attention that sees the windows of a packed row apart: each run of nearly equal windows as one padded block."""
 
 import inspect
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,7 +15,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from headwater_indexer.packing import Packing
 
-NAME = "headwater_packed"
+# The name under which transformers finds the packed form of each attention.
+PACKED = {"sdpa": "headwater_packed", "eager": "headwater_packed_eager"}
 PROBE_LENGTHS = (7, 6, 3)  # two that share a block and one apart
 _packable: WeakKeyDictionary[PreTrainedModel, dict[str, bool]] = WeakKeyDictionary()  # for each attention
 
@@ -31,18 +33,44 @@ def attend(
     **options: Any,
 ) -> tuple[Float[Tensor, "1 tokens heads head_dim"], None]:
     """What PyTorch's attention gives for each window alone. Padding comes last in its block: no token sees it."""
+
+    def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        mask = _window_mask(query.shape[-2], sliding_window, query.device)
+        return sdpa_attention_forward(module, query, key, value, mask, **options)[0]
+
+    return _by_blocks(packing, query, key, value, attended), None
+
+
+def attend_eagerly(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, _: None, *, packing: Packing, **options: Any
+) -> tuple[Float[Tensor, "1 tokens heads head_dim"], None]:
+    """The same by the model's own attention, which may do more: soft caps on its logits (Gemma 2), sinks (gpt-oss)."""
+    own = sys.modules[type(module).__module__].eager_attention_forward
+    window = options.pop("sliding_window", None)
+
+    def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        length = query.shape[-2]
+        seen = _visible(length, length if window is None else window, query.device)
+        mask = torch.zeros(seen.shape, dtype=query.dtype, device=query.device)
+        output: Tensor = own(
+            module, query, key, value, mask.masked_fill(~seen, torch.finfo(query.dtype).min), **options
+        )[0]
+        return output
+
+    return _by_blocks(packing, query, key, value, attended), None
+
+
+def _by_blocks(
+    packing: Packing, query: Tensor, key: Tensor, value: Tensor, attended: Callable[..., Tensor]
+) -> Float[Tensor, "1 tokens heads head_dim"]:
     by_token = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
-    parts = []
-    for run in packing.runs:
-        q, k, v = (run.block(tensor).transpose(1, 2) for tensor in by_token)
-        mask = _window_mask(run.longest, sliding_window, query.device)
-        output, _ = sdpa_attention_forward(module, q, k, v, mask, **options)
-        parts.append(run.unblock(output))
-    return torch.cat(parts)[None], None
+    blocks = ([run.block(tensor).transpose(1, 2) for tensor in by_token] for run in packing.runs)
+    return torch.cat([run.unblock(attended(*block)) for run, block in zip(packing.runs, blocks, strict=True)])[None]
 
 
-# No function for masks is registered with it, so that transformers makes none: a packed row needs no mask.
-AttentionInterface.register(NAME, attend)
+# No function for masks is registered with them, so that transformers makes none: a packed row needs no mask.
+AttentionInterface.register(PACKED["sdpa"], attend)
+AttentionInterface.register(PACKED["eager"], attend_eagerly)
 
 
 @contextmanager
@@ -50,7 +78,7 @@ def packed_attention(model: PreTrainedModel, packing: Packing) -> Iterator[dict[
     """Gives the arguments that a call of `model` on a packed row needs beside its inputs."""
     config = model.config
     before = config._attn_implementation
-    config._attn_implementation = NAME
+    config._attn_implementation = PACKED[str(before)]
     try:
         yield {"packing": packing}
     finally:
@@ -71,7 +99,7 @@ def _looks_packable(model: PreTrainedModel) -> bool:
     config = model.config
     kinds = set(getattr(config, "layer_types", None) or ())
     return (
-        config._attn_implementation == "sdpa"
+        config._attn_implementation in PACKED
         and not config.sub_configs
         and model._can_set_attn_implementation()
         and kinds <= {"full_attention", "sliding_attention"}
@@ -92,7 +120,7 @@ def _packs_the_same(model: PreTrainedModel) -> bool:
         with torch.enable_grad(), packed_attention(model, packing) as options:
             logits, embedded = _trial(model, torch.cat(windows, dim=1), position_ids=packing.position_ids, **options)
             return _close(logits, alone) and _apart(logits, embedded)
-    except (TypeError, ValueError, RuntimeError, KeyError):
+    except (TypeError, ValueError, RuntimeError, KeyError, AttributeError):
         return False  # a model that does not hand on what `attend` needs
 
 
@@ -130,8 +158,11 @@ def _trial(model: PreTrainedModel, packed_ids: Tensor, **options: Any) -> tuple[
 
 def _window_mask(length: int, window: int | None, device: torch.device) -> Bool[Tensor, "1 1 time time"] | None:
     """None where the kernel's own causal mask is all that is needed."""
-    if window is None or window >= length:
-        return None
+    return None if window is None or window >= length else _visible(length, window, device)
+
+
+def _visible(length: int, window: int, device: torch.device) -> Bool[Tensor, "1 1 time time"]:
+    """Which of the last `window` tokens, itself the last, each token sees."""
     places = torch.arange(length, device=device)
     distance = places[:, None] - places[None]
     return ((distance >= 0) & (distance < window))[None, None]

@@ -23,7 +23,7 @@ from headwater_indexer.watch import watching
 from headwater_indexer.windows import Window
 
 MakeModel = Callable[..., PreTrainedModel]
-UNPACKED = {"gemma2", "gpt-oss", "falcon"}  # soft caps, sinks, and an attention that is not handed on
+UNPACKED = {"falcon"}  # its attention is not handed on
 
 
 def windows(lengths: tuple[int, ...] = (64, 5, 33, 2, 17, 64, 48, 50)) -> list[Window]:
@@ -86,12 +86,18 @@ def test_the_chunks_of_logits_change_nothing(make_model: MakeModel, monkeypatch:
 
 def test_an_attention_of_its_own_is_left_alone(make_model: MakeModel) -> None:
     model = make_model("llama")
-    model.set_attn_implementation("eager")
+    model.config._attn_implementation = "flash_attention_2"
     assert not can_pack(model)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_an_attention_is_put_back(make_model: MakeModel, attention: str) -> None:
     model = make_model("llama")
+    model.set_attn_implementation(attention)
+    assert can_pack(model)
     with pytest.raises(RuntimeError, match="broken"), packed_attention(model, Packing.of([3, 2])):
         raise RuntimeError("broken")
-    assert model.config._attn_implementation == "sdpa"
+    assert model.config._attn_implementation == attention
 
 
 def test_a_model_that_mixes_its_tokens_elsewhere_is_not_packed(make_model: MakeModel) -> None:
