@@ -30,9 +30,15 @@ def attend(
     *,
     packing: Packing,
     sliding_window: int | None = None,
+    slid: set[int | None] | None = None,
     **options: Any,
 ) -> tuple[Float[Tensor, "1 tokens heads head_dim"], None]:
-    """What PyTorch's attention gives for each window alone. Padding comes last in its block: no token sees it."""
+    """What PyTorch's attention gives for each window alone. Padding comes last in its block: no token sees it.
+
+    The sliding windows that the model hands on are noted in `slid`.
+    """
+    if slid is not None:
+        slid.add(sliding_window)
 
     def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         mask = _window_mask(query.shape[-2], sliding_window, query.device)
@@ -47,6 +53,8 @@ def attend_eagerly(
     """The same by the model's own attention, which may do more: soft caps on its logits (Gemma 2), sinks (gpt-oss)."""
     own = sys.modules[type(module).__module__].eager_attention_forward
     window = options.pop("sliding_window", None)
+    if (slid := options.pop("slid", None)) is not None:
+        slid.add(window)
 
     def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         length = query.shape[-2]
@@ -118,10 +126,20 @@ def _packs_the_same(model: PreTrainedModel) -> bool:
     try:
         # The backward pass runs in here too: with gradient checkpointing it runs the attention again.
         with torch.enable_grad(), packed_attention(model, packing) as options:
-            logits, embedded = _trial(model, torch.cat(windows, dim=1), position_ids=packing.position_ids, **options)
-            return _close(logits, alone) and _apart(logits, embedded)
+            slid: set[int | None] = set()
+            options |= {"position_ids": packing.position_ids, "slid": slid}
+            logits, embedded = _trial(model, torch.cat(windows, dim=1), **options)
+            return _hands_on_its_window(model, slid) and _close(logits, alone) and _apart(logits, embedded)
     except (TypeError, ValueError, RuntimeError, KeyError, AttributeError):
         return False  # a model that does not hand on what `attend` needs
+
+
+def _hands_on_its_window(model: PreTrainedModel, slid: set[int | None]) -> bool:
+    """The trial is shorter than most sliding windows, so that it would not miss one that only masks tell of."""
+    config = model.config.get_text_config()
+    window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    slides = window is not None and (kinds is None or "sliding_attention" in kinds)
+    return not slides or window in slid
 
 
 def _close(logits: Float[Tensor, "tokens vocabulary"], alone: Float[Tensor, "tokens vocabulary"]) -> bool:

@@ -1,5 +1,6 @@
 """Packed batches and the chunked loss against their slow twins: padded batches, and the model's own logits."""
 
+import copy
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -88,6 +89,17 @@ def test_an_attention_of_its_own_is_left_alone(make_model: MakeModel) -> None:
     model = make_model("llama")
     model.config._attn_implementation = "flash_attention_2"
     assert not can_pack(model)
+
+
+def test_a_sliding_window_that_attention_is_not_told_of_is_not_packed(make_model: MakeModel) -> None:
+    model = make_model("gemma3")
+    for module in model.modules():
+        if hasattr(module, "sliding_window"):
+            module.sliding_window = None  # what such a model hands on; its masks are made from the configuration
+    model.config.sliding_window = 40  # longer than the trial, and shorter than documents
+    assert not can_pack(model)
+    model.config.layer_types = ["full_attention"] * 2
+    assert can_pack(copy.copy(model))
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
