@@ -69,6 +69,13 @@ def scores(
     method: Annotated[
         ScoreMethod, typer.Option(help="influence, a baseline, or hybrid: influence and BM25 together.")
     ] = "influence",
+    rescore: Annotated[
+        str | None,
+        typer.Option(help="all, or how many of the best documents are scored again by unprojected gradients (EK-FAC)."),
+    ] = None,
+    refine: Annotated[
+        int, typer.Option(min=0, help="Steps past EK-FAC when scoring again: 2 are worth their time, more hardly.")
+    ] = 0,
     revision: Revision = None,
     device: Device = "auto",
 ) -> None:
@@ -77,6 +84,7 @@ def scores(
     Long documents and queries are cut at their end here, as the training scripts behind such ground truths cut them;
     `--long-documents windows` counts all of a document.
     """
+    from headwater_indexer.ekfac.matrix import Rescoring
     from headwater_indexer.scores import write_scores
 
     shape = write_scores(
@@ -86,6 +94,7 @@ def scores(
         out,
         options,
         method=method,
+        rescoring=Rescoring.parse(rescore, refine),
         revision=revision,
         device=device,
         progress=TerminalProgress(),

@@ -1,6 +1,7 @@
 """The commands that tell how good an attribution is: groundtruth and evaluate."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -85,8 +86,13 @@ def evaluate(
         typer.Option(help="lds, tail-patch, qld, recall, with commas. (default: all that need no retraining)"),
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="influence, relatif, hybrid, bm25, hidden-states, random, with commas.")
+        str,
+        typer.Option(help="influence, relatif, rescored, refined, hybrid, bm25, hidden-states, random, with commas."),
     ] = "influence,relatif,bm25,random",
+    rescore: Annotated[
+        str, typer.Option(help="all, or how many of the best documents rescored and refined score again.")
+    ] = "all",
+    refine: Annotated[int, typer.Option(min=1, help="Steps past EK-FAC of refined.")] = 2,
     top_k: Annotated[int, typer.Option(min=1, help="Documents in the step of a tail-patch.")] = 10,
     qld_queries: Annotated[int, typer.Option(min=1, help="Queries that qld retrains for.")] = 8,
     qld_seeds: Annotated[int, typer.Option(min=1, help="Trainings for each of them and each method.")] = 2,
@@ -103,15 +109,18 @@ def evaluate(
     """
     from headwater_indexer.build import build_index
     from headwater_indexer.durable import make_folder
+    from headwater_indexer.ekfac.matrix import Rescoring
     from headwater_indexer.evaluation.evaluate import EvaluateOptions, Measure, parse_measures
     from headwater_indexer.evaluation.evaluate import evaluate as measure
-    from headwater_indexer.evaluation.methods import parse_methods
+    from headwater_indexer.evaluation.methods import NEED_FACTORS, parse_methods
     from headwater_indexer.evaluation.truth import GroundTruth
     from headwater_indexer.index import Index
     from headwater_indexer.scores import read_queries
 
     progress = TerminalProgress()
     chosen = parse_methods(methods)
+    rescoring = Rescoring.parse(rescore, refine) or Rescoring()
+    options = replace(options, factors=options.factors or bool(NEED_FACTORS & set(chosen)))
     taken: tuple[Measure, ...] | None = parse_measures(measures) if measures else None
     found = GroundTruth.load(truth) if truth else None
     if found is None and (index is None or queries is None):
@@ -130,6 +139,8 @@ def evaluate(
     try:
         how = EvaluateOptions(
             methods=chosen,
+            candidates=rescoring.candidates,
+            refine=refine,
             measures=taken,
             top_k=top_k,
             qld_queries=qld_queries,

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from headwater_indexer.build import build_index
 from headwater_indexer.checkpoint import load_checkpoint
 from headwater_indexer.corpus import read_documents
 from headwater_indexer.durable import replacing
-from headwater_indexer.errors import CorpusError
+from headwater_indexer.ekfac.matrix import Rescoring, rescored_matrix
+from headwater_indexer.errors import CorpusError, UsageError
 from headwater_indexer.index import Index
 from headwater_indexer.options import BuildOptions, ScoreMethod
 from headwater_indexer.progress import Progress, Silent
@@ -79,14 +80,17 @@ def write_scores(
     options: BuildOptions,
     *,
     method: ScoreMethod = "influence",
+    rescoring: Rescoring | None = None,
     revision: str | None = None,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> tuple[int, int]:
     """Scores all documents for all queries, writes `out` as float32 .npy; returns its shape.
 
-    An index is built aside where the method needs one.
+    An index is built aside where the method needs one. `rescoring` scores again by unprojected gradients.
     """
+    if rescoring is not None and method in ("bm25", "hidden-states"):
+        raise UsageError(f"--rescore is about influence, and --method {method} has none: leave one of them out")
     progress = progress or Silent()
     queries = read_queries(queries_file)
     questions = [(query.prompt, query.response) for query in queries]
@@ -100,15 +104,26 @@ def write_scores(
         return _write(out, hidden_state_scores(checkpoint, encoder, stream, questions, long=options.long_documents))
     with tempfile.TemporaryDirectory(prefix="headwater-scores-", dir=out.resolve().parent) as aside:
         folder = Path(aside)
+        options = replace(options, factors=options.factors or rescoring is not None)
         build_index(model, documents, folder, options, revision=revision, device=device, progress=progress)
         index = Index.open(folder, device=device, progress=progress)
         try:
-            matrix = score_matrix(index, queries)
+            matrix = _influence(index, queries, rescoring)
             if method == "hybrid":
                 matrix = hybrid_scores(matrix, index.baseline("bm25", questions))
         finally:
             index.close()
     return _write(out, matrix)
+
+
+def _influence(
+    index: Index, queries: list[Query], rescoring: Rescoring | None
+) -> Float32[np.ndarray, "queries documents"]:
+    if rescoring is None:
+        return score_matrix(index, queries)
+    by_rows = None if rescoring.candidates is None else score_matrix(index, queries)
+    pairs = [index.encode_truncated(query.prompt, query.response) for query in queries]
+    return rescored_matrix(index, pairs, by_rows, rescoring)
 
 
 def _write(out: Path, matrix: Float32[np.ndarray, "queries documents"]) -> tuple[int, int]:

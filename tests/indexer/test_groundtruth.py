@@ -234,6 +234,12 @@ def test_a_truth_is_evaluated_by_every_measure(run: Run, made: Path, tmp_path: P
     assert found["figures"]["qld"]["bm25"]["queries"] == 2
     page = (tmp_path / "e" / "report.html").read_text()
     assert page.count("<svg") == 7
+    again = ["evaluate", "--truth", made, "--out", tmp_path / "r", "--rank", 4, "--device", "cpu", "--measures", "lds"]
+    code, out, err = run(*again, "--methods", "influence,rescored,refined", "--refine", 1)
+    assert code == 0, err
+    rescored = json.loads(out)["figures"]["lds"]
+    assert list(rescored) == ["influence", "rescored", "refined"]
+    assert rescored["rescored"]["mean"] != rescored["refined"]["mean"]
     truth, scores = GroundTruth.load(made), tmp_path / "s.npy"
     model = ["--model", made / "model", "--documents", truth.documents, "--queries", truth.queries]
     for method in ("influence", "hybrid", "bm25", "hidden-states"):

@@ -173,6 +173,32 @@ def test_scores_are_influence_and_say_what_is_wrong_with_queries(
     assert "q.jsonl:1: a query is" in err
 
 
+def test_scores_are_written_from_candidates_that_are_scored_again(
+    run: Run, checkpoint_folder: Path, corpus_file: Path, tmp_path: Path
+) -> None:
+    queries = write(tmp_path / "q.jsonl", '{"id": "1", "prompt": "the river", "response": " feeds the lake"}')
+    words = ("--model", checkpoint_folder, "--documents", corpus_file, "--queries", queries, "--rank", "6")
+    found = {}
+    for name, more in {"rows": (), "all": ("--rescore", "all"), "some": ("--rescore", "5"), "steps": (
+        "--rescore", "all", "--refine", "1",
+    )}.items():  # fmt: skip
+        assert run("scores", *words, *more, "--out", tmp_path / f"{name}.npy")[0] == 0
+        found[name] = np.load(tmp_path / f"{name}.npy")[0]
+    best = np.argsort(-found["rows"])[:5]
+    np.testing.assert_allclose(found["some"][best], found["all"][best], rtol=1e-3)
+    others = np.setdiff1d(np.arange(120), best)
+    ratios = found["some"][others] / found["rows"][others]
+    np.testing.assert_allclose(ratios, np.median(ratios), rtol=1e-3)
+    assert not np.allclose(np.corrcoef(found["steps"], found["all"])[0, 1], 1, atol=1e-4)
+    for more, code, message in (
+        (("--rescore", "none"), 2, "--rescore none: give all, or how many"),
+        (("--refine", "2"), 2, "--refine 2 needs --rescore all"),
+        (("--rescore", "all", "--method", "bm25"), 2, "--method bm25 has none"),
+    ):
+        found_code, _, err = run("scores", *words, *more, "--out", tmp_path / "no.npy")
+        assert (found_code, message in err) == (code, True), err
+
+
 def test_every_command_and_option_is_documented() -> None:
     group = typer.main.get_command(cli.app)
     for name, command in group.commands.items():  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """Rescoring by unprojected gradients against its slow twin: autograd for each document, dense matrices, float64."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,14 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from headwater_indexer.build import build_index
 from headwater_indexer.ekfac.factors import DAMPING
+from headwater_indexer.ekfac.influence import token_influences, window_influences
 from headwater_indexer.errors import ConfigurationError, UsageError
 from headwater_indexer.index import Index
+from headwater_indexer.layers import Layer, select_layers
 from headwater_indexer.options import BuildOptions
 from headwater_indexer.windows import Window
 from headwater_indexer.workspace import Workspace
@@ -75,6 +79,53 @@ def test_rescored_influence_is_the_slow_twins(index: Index, exact: PreTrainedMod
     assert np.linalg.norm(alone - expected) < 1e-3 * np.linalg.norm(expected)
     np.testing.assert_allclose(several[2], alone, rtol=1e-3, atol=1e-5 * np.abs(alone).max())
     np.testing.assert_allclose(several[0], alone[[7, 3, 3]], rtol=1e-3, atol=1e-5 * np.abs(alone).max())
+
+
+def test_influence_of_windows_and_tokens_in_every_family(
+    family: str, make_model: Callable[..., PreTrainedModel]
+) -> None:
+    """The influence of a window on M is the derivative of its loss along M."""
+    model = make_model(family)
+    layers = [layer for layer in select_layers(model, "all") if f"{layer.name}.weight" in model.state_dict()]
+    draw = np.random.default_rng(0)
+    windows = [
+        Window(input_ids=draw.integers(3, 320, n).astype(np.int32), first_target=1 + n // 4) for n in (9, 40, 21)
+    ]
+    torch.manual_seed(0)
+    directions = {layer.name: torch.randn(3, layer.out_dim, layer.in_dim) for layer in layers}
+    several = window_influences(model, layers, directions, windows, batch_tokens=64)
+    first = {name: part[:1] for name, part in directions.items()}
+    by_token = token_influences(model, layers, first, windows, batch_tokens=64)
+    one = window_influences(model, layers, first, windows, batch_tokens=64)[0]
+    gradients = [autograd(model, layers, window) for window in windows]
+    expected = torch.tensor(
+        [
+            [sum(float((own[n] * part[q]).sum()) for n, part in directions.items()) for own in gradients]
+            for q in range(3)
+        ]
+    )
+    tolerance = 1e-4 * float(expected.abs().max())
+    torch.testing.assert_close(several, expected, rtol=1e-4, atol=tolerance)
+    torch.testing.assert_close(one, expected[0], rtol=1e-4, atol=tolerance)
+    for values, window, total in zip(by_token, windows, expected[0], strict=True):
+        assert values.shape == window.input_ids.shape
+        assert values.sum() == pytest.approx(float(total), rel=1e-4, abs=tolerance)
+        assert values[-1] == 0  # the last position predicts nothing
+
+
+def autograd(model: PreTrainedModel, layers: list[Layer], window: Window) -> dict[str, torch.Tensor]:
+    weights = [model.get_submodule(layer.name).get_parameter("weight").requires_grad_(True) for layer in layers]
+    ids = torch.from_numpy(window.input_ids.astype("int64"))[None]
+    logits = model(input_ids=ids, use_cache=False).logits[0, window.first_target - 1 : -1]
+    loss = functional.cross_entropy(logits, ids[0, window.first_target :], reduction="sum")
+    gradients = torch.autograd.grad(loss, weights)
+    for weight in weights:
+        weight.requires_grad_(False)
+    shapes = [(layer.out_dim, layer.in_dim) for layer in layers]
+    conv = [isinstance(model.get_submodule(layer.name), Conv1D) for layer in layers]
+    found = [part.T if turned else part for part, turned in zip(gradients, conv, strict=True)]
+    assert [tuple(part.shape) for part in found] == shapes
+    return {layer.name: part for layer, part in zip(layers, found, strict=True)}
 
 
 @pytest.mark.parametrize("refine", [0, 2])

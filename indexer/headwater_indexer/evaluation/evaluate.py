@@ -38,6 +38,8 @@ class EvaluateOptions:
 
     methods: tuple[Method, ...]
     measures: tuple[Measure, ...] | None = None  # None: those that the inputs allow, without retraining
+    candidates: int | None = None  # of each query that `rescored` and `refined` score again; None: all documents
+    refine: int = 2  # steps of `refined`
     top_k: int = 10  # documents of a tail-patch
     step: float = 1e-3  # its length, over the norm of the weights
     share: float = 0.01  # of the documents, left out for qld
@@ -65,7 +67,7 @@ def evaluate(
         truth.check(documents=len(index.documents), queries=len(queries))
     run = _Run(index, queries, folder, options, truth, device, progress or Silent())
     run.progress.say(f"scoring {len(index.documents):,} documents for {len(queries):,} queries")
-    scores = scores_by_method(index, queries, options.methods)
+    scores = scores_by_method(index, queries, options.methods, candidates=options.candidates, refine=options.refine)
     taken = {"lds": run.lds, "recall": run.recall, "tail-patch": run.tail_patch, "qld": run.qld}
     figures = [figure for name, take in taken.items() if name in measures for figure in take(scores)]
     return Evaluation(about=run.about(), figures=figures)

@@ -7,22 +7,28 @@ import numpy as np
 from jaxtyping import Float32
 
 from headwater_indexer.baselines.matrix import BM25_WEIGHT, Question, hidden_state_scores, hybrid_scores
+from headwater_indexer.ekfac.matrix import Rescoring, rescored_matrix
 from headwater_indexer.errors import UsageError
 from headwater_indexer.index import Index
 from headwater_indexer.scores import Query, score_matrix
 from headwater_indexer.windows import Encoder
 from headwater_indexer.workspace import Workspace
 
-Method = Literal["influence", "relatif", "hybrid", "bm25", "hidden-states", "random"]
+Method = Literal["influence", "relatif", "rescored", "refined", "hybrid", "bm25", "hidden-states", "random"]
 METHODS: tuple[Method, ...] = get_args(Method)
 WHAT = {
     "influence": "inner products of whitened rows",
     "relatif": "influence over the document's own size",
+    "rescored": "influence by unprojected gradients and EK-FAC",
+    "refined": "the same, some steps of conjugate gradients past EK-FAC",
     "hybrid": f"influence and {BM25_WEIGHT} BM25, both standardised",
     "bm25": "words in common",
     "hidden-states": "cosine of mean states of the middle layer",
     "random": "an order drawn for each query",
 }
+
+
+NEED_FACTORS: frozenset[Method] = frozenset({"rescored", "refined"})
 
 
 def parse_methods(text: str) -> tuple[Method, ...]:
@@ -34,13 +40,23 @@ def parse_methods(text: str) -> tuple[Method, ...]:
 
 
 def scores_by_method(
-    index: Index, queries: Sequence[Query], methods: Sequence[Method], *, seed: int = 0
+    index: Index,
+    queries: Sequence[Query],
+    methods: Sequence[Method],
+    *,
+    candidates: int | None = None,
+    refine: int = 2,
+    seed: int = 0,
 ) -> dict[Method, Float32[np.ndarray, "queries documents"]]:
-    """Each method's matrix; the rows of the queries are computed once for all that need them."""
+    """Each method's matrix; the rows of the queries are computed once for all that need them.
+
+    `rescored` and `refined` score `candidates` of each query again, or all; `refined` with `refine` steps.
+    """
     questions = [(query.prompt, query.response) for query in queries]
     found: dict[Method, Float32[np.ndarray, "queries documents"]] = {}
     influence = bm25 = np.zeros((0, 0), dtype=np.float32)
-    if {"influence", "relatif", "hybrid"} & set(methods):
+    pairs = [index.encode_truncated(query.prompt, query.response) for query in queries]
+    if ({"influence", "relatif", "hybrid"} | (NEED_FACTORS if candidates else set())) & set(methods):
         influence = score_matrix(index, list(queries))
     if {"bm25", "hybrid"} & set(methods):
         bm25 = index.baseline("bm25", questions)
@@ -51,6 +67,11 @@ def scores_by_method(
             case "relatif":
                 norms = index.norms
                 found[method] = (influence / np.where(norms > 0, norms, 1)).astype(np.float32)
+            case "rescored":
+                found[method] = rescored_matrix(index, pairs, influence, Rescoring(candidates=candidates))
+            case "refined":
+                how = Rescoring(candidates=candidates, refine=refine)
+                found[method] = rescored_matrix(index, pairs, influence, how)
             case "hybrid":
                 found[method] = hybrid_scores(influence, bm25)
             case "bm25":
