@@ -18,8 +18,6 @@ from headwater_indexer.errors import ConfigurationError
 from headwater_indexer.layers import Layer, select_layers
 from headwater_indexer.windows import Window
 
-FUSED = {"mixtral", "qwen2-moe", "qwen3-moe", "gpt-oss"}
-
 
 def windows(lengths: tuple[int, ...]) -> list[Window]:
     draw = np.random.default_rng(0)
@@ -58,7 +56,7 @@ def test_products_are_those_of_forward_and_reverse_mode(
 ) -> None:
     model = make_model(family)
     layers, asked = select_layers(model, "all"), windows((24, 5, 17))
-    if family in FUSED:
+    if any(layer.name not in dict(model.named_modules()) for layer in layers):  # fused experts
         with pytest.raises(ConfigurationError, match="several experts in one tensor"):
             GaussNewton(model, layers, asked, batch_tokens=40)
         return
