@@ -89,7 +89,7 @@ def load_checkpoint(
 def _load_model(
     model: str, revision: str | None, config: PretrainedConfig, dtype: str, device: str, chosen: torch.device
 ) -> PreTrainedModel:
-    options = loading_options(dtype, device, chosen)
+    options = loading_options(config, dtype, device, chosen)
     loaded = _explained(
         model,
         "weights",

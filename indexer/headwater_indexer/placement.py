@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 
 from headwater_indexer.errors import MissingPackage, ModelError
 
@@ -12,7 +12,7 @@ BALANCED = "balanced"  # the device that is all devices
 QUANTISED = ("int8", "nf4")
 
 
-def loading_options(dtype: str, device: str, chosen: torch.device) -> dict[str, Any]:
+def loading_options(config: PretrainedConfig, dtype: str, device: str, chosen: torch.device) -> dict[str, Any]:
     """What transformers is told, beside the type of the weights. Raises MissingPackage where it needs another."""
     options: dict[str, Any] = {}
     if device == BALANCED:
@@ -21,6 +21,7 @@ def loading_options(dtype: str, device: str, chosen: torch.device) -> dict[str, 
     if dtype in QUANTISED:
         _need("bitsandbytes", f"--dtype {dtype}")
         options["quantization_config"] = _quantisation(dtype, chosen)
+    if dtype in QUANTISED or getattr(config, "quantization_config", None) is not None:
         options.setdefault("device_map", {"": str(chosen)})  # quantised as it is loaded, and not moved afterwards
     return options
 

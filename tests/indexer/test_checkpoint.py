@@ -177,6 +177,16 @@ def test_rows_of_quantised_layers(base: Path, dtype: str, tolerance: float) -> N
     assert again.weights_sha256 == checkpoint.weights_sha256  # so that an index recognises its model
 
 
+def test_a_checkpoint_that_was_saved_quantised(base: Path, tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    made = load_checkpoint(str(base), device="cpu", dtype="nf4").model
+    layers = select_layers(made, "mlp")
+    made.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    again = load_checkpoint(str(tmp_path), device="cpu").model
+    assert any(isinstance(module, bitsandbytes.nn.Linear4bit) for module in again.modules())
+    assert furthest(rows_of(again, layers), rows_of(made, layers)) < 1e-5
+
+
 def test_an_adapter_on_quantised_weights(base: Path, tmp_path: Path) -> None:
     config = LoraConfig(r=4, target_modules=["up_proj"], task_type="CAUSAL_LM")
     checkpoint = load_checkpoint(str(save_adapter(base, tmp_path, config)), device="cpu", dtype="nf4")
