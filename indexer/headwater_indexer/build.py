@@ -15,7 +15,7 @@ import torch
 from headwater_indexer.baselines.bm25 import FullText
 from headwater_indexer.baselines.hidden_states import HiddenStates
 from headwater_indexer.batches import Batch
-from headwater_indexer.capture import capturing
+from headwater_indexer.capture import capturing, cutting
 from headwater_indexer.checkpoint import Checkpoint, load_checkpoint
 from headwater_indexer.corpus import read_documents
 from headwater_indexer.documents import DocumentStore, DocumentWriter
@@ -23,11 +23,11 @@ from headwater_indexer.durable import flush, storage_errors
 from headwater_indexer.ekfac.fitting import fit_factors
 from headwater_indexer.errors import CorpusError
 from headwater_indexer.estimate import Estimate, check_disk, estimate_build, measure_rate
-from headwater_indexer.gradients import document_rows, sample_batches, sample_windows, shard_ranges
+from headwater_indexer.gradients import document_rows, sample_windows, shard_ranges
 from headwater_indexer.hessian import Whitener
 from headwater_indexer.layers import Layer, select_layers
 from headwater_indexer.manifest import HessianPart, Manifest, ModelPart, ProjectionPart, WindowsPart, describe_file
-from headwater_indexer.moments import measure_moments
+from headwater_indexer.moments import measure_moments, sample_tokens
 from headwater_indexer.options import BuildOptions, fingerprint
 from headwater_indexer.progress import Progress, Silent, counted
 from headwater_indexer.projection import Projections, make_projections
@@ -36,7 +36,8 @@ from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.windows import Encoder
 from headwater_indexer.workspace import Workspace, working_in
 
-PROBE_TOKENS = 8192  # captured once before the build, to tell how long it will take
+PROBE_TOKENS = (1024, 8192)  # the fewest and the most that are captured before the build, to tell how long it takes
+PROBE_SHARE = 64  # one in so many of the corpus's tokens, between the two
 
 
 def build_index(
@@ -128,10 +129,11 @@ class _Build:
     def estimate(self, store: DocumentStore) -> Estimate:
         """What the rest will take, said; raises StorageError when the disk has not the room for it."""
         options = self.options
-        probe = self._sample(store, min(PROBE_TOKENS, 2 * options.batch_tokens))
+        fewest, most = PROBE_TOKENS
+        probe = self._sample(store, min(most, max(fewest, store.tokens() // PROBE_SHARE)))
         projections = make_projections("random", self.layers, rank=options.rank, seed=options.seed)
         with capturing(self.checkpoint.model, self.layers, projections, batch_tokens=options.batch_tokens) as capture:
-            rate = measure_rate(capture.run, probe)
+            rate = measure_rate(capture.run, self._sample(store, 1)[0], probe)
         estimate = estimate_build(
             options,
             self.layers,
@@ -151,7 +153,8 @@ class _Build:
         if not path.exists():
             moments = None
             if options.projection != "random":
-                sample = self._sample(store, options.moment_tokens)
+                tokens = sample_tokens(self.layers, corpus=store.tokens(), at_most=options.moment_tokens)
+                sample = self._sample(store, tokens)
                 with self.progress.step("second moments", len(sample), "batch") as step:
                     moments = measure_moments(self.checkpoint.model, self.layers, counted(sample, step))
             make_projections(
@@ -269,13 +272,8 @@ class _Build:
         )
 
     def _sample(self, store: DocumentStore, tokens: int) -> list[Batch]:
-        return sample_batches(
-            self.encoder,
-            store,
-            tokens=tokens,
-            batch_tokens=self.options.batch_tokens,
-            long=self.options.long_documents,
-        )
+        windows = sample_windows(self.encoder, store, tokens=tokens, long=self.options.long_documents)
+        return list(cutting(self.checkpoint.model)(windows, self.options.batch_tokens))
 
 
 def _say_clipped(layers: Sequence[Layer], rank: int, progress: Progress) -> None:

@@ -46,6 +46,11 @@ class Capture:
         return rows
 
 
+def cutting(model: PreTrainedModel) -> Callable[[Sequence[Window], int], Iterator[Batch]]:
+    """How this model's windows become batches of so many tokens: packed, where that changes nothing but the time."""
+    return packs if can_pack(model) else batches
+
+
 @contextmanager
 def capturing(
     model: PreTrainedModel, layers: Sequence[Layer], projections: Projections, *, batch_tokens: int
@@ -57,7 +62,7 @@ def capturing(
     Raises NonFiniteGradient with the position of the window in its message and as `position`.
     """
     device = model.device
-    cut = packs if can_pack(model) else batches
+    cut = cutting(model)
     matrices = projections.to(device)
     layout = projections.layout
     rows: Tensor

@@ -11,11 +11,12 @@ from headwater_indexer.ekfac.factors import factors_bytes
 from headwater_indexer.errors import StorageError
 from headwater_indexer.gradients import shard_size
 from headwater_indexer.layers import Layer
-from headwater_indexer.moments import moments_bytes
+from headwater_indexer.moments import moments_bytes, sample_tokens
 from headwater_indexer.options import BuildOptions
 
 HESSIAN_SHARE = 0.15  # of the capture's time, for the passes over the store that follow it
 FACTOR_PASSES = 3  # what fitting EK-FAC factors to a token takes, in captures of it
+MOMENTS_COST = 1.5  # of the capture of as many tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,9 @@ def estimate_build(
     row_bytes = 4 * width
     factors = factors_bytes(layers) if options.factors else 0
     fitted = min(tokens, options.factor_tokens) if options.factors else 0
-    sampled = 0 if options.projection == "random" else min(tokens, options.moment_tokens)
+    sampled = 0
+    if options.projection != "random":
+        sampled = sample_tokens(layers, corpus=tokens, at_most=options.moment_tokens)
     hessian = sum(
         4 * (out * into) ** 2 if options.hessian == "raw" else 8 * (out**2 + into**2 + out * into)
         for out, into in shapes
@@ -77,13 +80,13 @@ def estimate_build(
         moments_bytes=moments_bytes(layers) if sampled else 0,
         hessian_bytes=hessian,
         factor_bytes=factors,
-        seconds=(sampled + FACTOR_PASSES * fitted + tokens) * (1 + HESSIAN_SHARE) / tokens_per_second,
+        seconds=(MOMENTS_COST * sampled + FACTOR_PASSES * fitted + tokens * (1 + HESSIAN_SHARE)) / tokens_per_second,
     )
 
 
-def measure_rate(run: Callable[[Batch], object], batches: Sequence[Batch]) -> float:
-    """Tokens a second of `run` over a few batches, the first of them left out as a warm-up."""
-    run(batches[0])
+def measure_rate(run: Callable[[Batch], object], warm_up: Batch, batches: Sequence[Batch]) -> float:
+    """Tokens a second of `run` over a few batches, after one that is not counted."""
+    run(warm_up)
     start = time.perf_counter()
     for batch in batches:
         run(batch)

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from headwater_indexer.batches import Batch, batches
 from headwater_indexer.capture import Capture
 from headwater_indexer.documents import DocumentStore
 from headwater_indexer.errors import NonFiniteGradient
@@ -75,13 +74,6 @@ def sample_windows(encoder: Encoder, documents: DocumentStore, *, tokens: int, l
                 windows.append(window)
                 taken += len(window.input_ids)
     return windows
-
-
-def sample_batches(
-    encoder: Encoder, documents: DocumentStore, *, tokens: int, batch_tokens: int, long: LongDocuments
-) -> list[Batch]:
-    """Batches of `sample_windows`."""
-    return list(batches(sample_windows(encoder, documents, tokens=tokens, long=long), batch_tokens))
 
 
 def _spread(count: int, block: int = 256) -> Iterator[list[int]]:

@@ -13,6 +13,10 @@ from headwater_indexer.errors import NonFiniteGradient
 from headwater_indexer.layers import Layer
 from headwater_indexer.watch import watching
 
+SMALL_CORPUS = 65_536  # tokens: all of it is looked at
+TOKENS_PER_DIMENSION = 32  # of the widest layer; measured: it costs at most 0.004 of LDS, an eighth of it 0.01
+SHARE = 1 / 32  # of a large corpus, so that the sample costs a few per cent of the capture
+
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
@@ -25,6 +29,13 @@ class Moments:
 def moments_bytes(layers: Sequence[Layer]) -> int:
     """Memory that measuring the moments of these layers takes, in bytes."""
     return sum(4 * (layer.in_dim**2 + layer.out_dim**2) for layer in layers)
+
+
+def sample_tokens(layers: Sequence[Layer], *, corpus: int, at_most: int) -> int:
+    """How many tokens of a corpus of so many the moments are to be measured on."""
+    widest = max(max(layer.in_dim, layer.out_dim) for layer in layers)
+    enough = max(SMALL_CORPUS, TOKENS_PER_DIMENSION * widest, int(SHARE * corpus))
+    return min(corpus, at_most, enough)
 
 
 def measure_moments(model: PreTrainedModel, layers: Sequence[Layer], batches: Iterable[Batch]) -> dict[str, Moments]:
@@ -53,7 +64,7 @@ def measure_moments(model: PreTrainedModel, layers: Sequence[Layer], batches: It
             run(batch.to(device))
             tokens += int(mask.sum())
     moments = {
-        layer.name: Moments(input=inputs[layer.name].cpu() / tokens, output=outputs[layer.name].cpu() / tokens)
+        layer.name: Moments(input=inputs[layer.name].div_(tokens).cpu(), output=outputs[layer.name].div_(tokens).cpu())
         for layer in layers
     }
     for name, moment in moments.items():

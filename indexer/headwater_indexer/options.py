@@ -41,7 +41,7 @@ class BuildOptions:
         "windows", "Documents longer than a window: several windows, or the first alone, as many trainers do."
     )
     batch_tokens: int = _option(4096, "Tokens in a batch, padding included.")
-    moment_tokens: int = _option(262_144, "Tokens of the sample that projections are fitted on.")
+    moment_tokens: int = _option(262_144, "Tokens at most that projections are fitted on.")
     factors: bool = _option(
         False, "Keep the EK-FAC factors of unprojected gradients as well, so that candidates can be scored again."
     )

@@ -20,6 +20,9 @@ from headwater_indexer.moments import Moments
 
 ProjectionKind = Literal["random", "pca", "whitened"]
 EPSILON = 0.01  # of the mean eigenvalue: keeps directions that the sample never used from blowing up
+WIDE = (
+    1024  # columns of a moment; there eigenvectors take twenty times as long as Cholesky's root, and both grow by d^3
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,19 +107,31 @@ def make_projections(
             return random_rows(min(rank, dim), dim, seed=_seed(seed, layer.name, side)).float()
         if moments is None:
             raise UsageError(f"projection {kind} needs the second moments of the layers")
-        moment = getattr(moments[layer.name], side)
-        values, vectors = torch.linalg.eigh(moment.double())  # ascending
+        moment = getattr(moments[layer.name], side).double()
         if kind == "pca":
-            leading: Tensor = vectors[:, -min(rank, dim) :].T.flip(0)
-            return leading.float().contiguous()
-        inverse_root = (values.clamp(min=0) + EPSILON * values.mean()).rsqrt()
-        rows = random_rows(min(rank, dim), dim, seed=_seed(seed, layer.name, side)).to(vectors)
-        whitened: Tensor = rows @ (vectors * inverse_root) @ vectors.T
-        return whitened.float()
+            leading: Tensor = torch.linalg.eigh(moment).eigenvectors[:, -min(rank, dim) :]  # ascending
+            return leading.T.flip(0).float().contiguous()
+        rows = random_rows(min(rank, dim), dim, seed=_seed(seed, layer.name, side)).to(moment)
+        return _whitened(rows, moment).float()
 
     return Projections(
         {layer.name: Projection(input=one_side(layer, "input"), output=one_side(layer, "output")) for layer in layers}
     )
+
+
+def _whitened(rows: Float[Tensor, "rank dim"], moment: Float[Tensor, "dim dim"]) -> Float[Tensor, "rank dim"]:
+    """`rows` times an inverse root of the damped moment. Random rows times an orthogonal matrix are as random as
+    before, so any root does: the symmetric one, or, where its eigenvectors would take minutes a layer, Cholesky's."""
+    dim = len(moment)
+    ridge = EPSILON * moment.trace() / dim
+    if dim > WIDE:
+        root = torch.linalg.cholesky(moment + ridge * torch.eye(dim).to(moment))
+        solved: Tensor = torch.linalg.solve_triangular(root, rows, upper=False, left=False)
+        return solved
+    values, vectors = torch.linalg.eigh(moment)
+    inverse_root = (values.clamp(min=0) + ridge).rsqrt()
+    whitened: Tensor = rows @ (vectors * inverse_root) @ vectors.T
+    return whitened
 
 
 def random_rows(rows: int, dim: int, *, seed: int) -> Float[Tensor, "rows dim"]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from headwater_indexer import projection
 from headwater_indexer.errors import UsageError
 from headwater_indexer.layers import Layer
 from headwater_indexer.moments import Moments
@@ -61,6 +62,17 @@ def test_whitened_at_full_rank_preserves_the_preconditioned_inner_product() -> N
     expected = torch.linalg.inv(moment + EPSILON * moment.trace() / len(moment) * torch.eye(len(moment)))
     found = projection.input.double().T @ projection.input.double()
     assert (found - expected).norm() / expected.norm() < 1e-5
+
+
+def test_a_wide_layer_is_whitened_by_another_root_of_the_same_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = moments()
+    narrow = make_projections("whitened", LAYERS, rank=99, seed=0, moments=measured)["b.c"]
+    monkeypatch.setattr(projection, "WIDE", 1)
+    wide = make_projections("whitened", LAYERS, rank=99, seed=0, moments=measured)["b.c"]
+    assert not torch.allclose(wide.output, narrow.output)
+    for found, expected in ((wide.input, narrow.input), (wide.output, narrow.output)):
+        difference = found.T @ found - expected.T @ expected
+        assert difference.norm() < 1e-5 * (expected.T @ expected).norm()
 
 
 def test_projections_survive_the_disk_in_order(tmp_path: Path) -> None:
