@@ -10,7 +10,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
-from headwater_server import VERSION, openapi, problems, refusals
+from headwater_server import VERSION, openapi, problems, refusals, telemetry
 from headwater_server.engine import Engine
 from headwater_server.guard import BodyLimit, HostCheck, RequestContext
 from headwater_server.keys import KeyCheck
@@ -58,6 +58,8 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         )
     app.add_middleware(HostCheck, hosts=settings.hosts)
     app.add_middleware(RequestContext, metrics=engine.metrics)
+    if settings.opentelemetry:
+        telemetry.install(app, engine)
     return app
 
 

@@ -37,6 +37,14 @@ def serve(
     threads: Annotated[int | None, typer.Option(help="Threads of torch and FAISS.", rich_help_panel=_SERVER)] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json. [text]", rich_help_panel=_SERVER)] = None,
     log_level: Annotated[str | None, typer.Option(help="debug to error. [info]", rich_help_panel=_SERVER)] = None,
+    opentelemetry: Annotated[
+        bool | None,
+        typer.Option(
+            "--opentelemetry",
+            help="Send spans as the OTEL_* variables say; needs headwater[telemetry].",
+            rich_help_panel=_SERVER,
+        ),
+    ] = None,
     max_queue_tokens: Annotated[
         int | None, typer.Option(help="Tokens that may wait; then 429. [65536]", rich_help_panel=_LIMITS)
     ] = None,

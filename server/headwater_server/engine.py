@@ -9,7 +9,16 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from headwater.types import Asked, AttributeRequest, Attribution, DocumentRecord, ExplainRequest, Explanation, IndexInfo
+from headwater.types import (
+    Asked,
+    AttributeRequest,
+    Attribution,
+    DocumentRecord,
+    ExplainRequest,
+    Explanation,
+    IndexInfo,
+    Timings,
+)
 from headwater_indexer.errors import HeadwaterError
 from headwater_server.answers import document_record, index_info
 from headwater_server.asking import Asking
@@ -48,10 +57,11 @@ class Engine:
     ) -> None:
         self.settings = settings
         self.state: State = "loading"
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self.library = Library()
         self.kept = KeptAttributions()
         self.on_failure = on_failure
+        self.on_answer: Callable[[Timings], None] = lambda _: None
         self.queue = GradientQueue(
             max_tokens=settings.max_queue_tokens,
             max_requests=settings.max_queue_requests,
@@ -82,7 +92,7 @@ class Engine:
                 self.library.put(name, index)
                 self._warm_up(index)
                 _tell_ready(name, index, time.monotonic() - began)
-        except Exception as error:  # noqa: BLE001  told by whoever waits for the engine, with the exit code
+        except BaseException as error:  # noqa: BLE001  a thread that ends unseen would leave the server loading for ever
             self.state, self.failure = "failed", error
             self.on_failure()
             return
@@ -222,6 +232,7 @@ class Engine:
                 raise
             raise found from None
         self.metrics.answered(answer.timings_ms)
+        self.on_answer(answer.timings_ms)
         return answer
 
     def _require_taking(self) -> None:

@@ -8,6 +8,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from headwater_server.connections import TimedProtocol
 from headwater_server.engine import Engine
 from headwater_server.settings import Settings
 
@@ -26,6 +27,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 ws="none",
+                http=TimedProtocol,
                 timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
             )
         )

@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()  # pages elsewhere that may ask; none by default
 
     log_format: Literal["text", "json"] = "text"
+    opentelemetry: bool = False  # spans by OTLP; where to, the OTEL_* variables say
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("api_keys", "admin_keys", "allowed_hosts", "cors_origins", mode="before")
