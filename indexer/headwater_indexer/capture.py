@@ -17,7 +17,7 @@ from headwater_indexer.errors import NonFiniteGradient
 from headwater_indexer.layers import Layer
 from headwater_indexer.packed_attention import can_pack
 from headwater_indexer.projection import Projections
-from headwater_indexer.watch import watching
+from headwater_indexer.watch import Routed, watching_routed
 from headwater_indexer.windows import Window
 
 
@@ -68,16 +68,18 @@ def capturing(
     rows: Tensor
     batch: Batch
 
-    def on_input(name: str, activation: Float[Tensor, "batch time in_dim"]) -> Float[Tensor, "batch time rank_in"]:
+    def on_input(name: str, activation: Tensor, _: Routed | None) -> Tensor:
         return activation.float() @ matrices[name].input.T
 
-    def on_output_grad(name: str, seen_input: Tensor, grad: Float[Tensor, "batch time out_dim"]) -> None:
+    def on_output_grad(name: str, seen_input: Tensor, grad: Tensor, routed: Routed | None) -> None:
         seen_output = grad.float() @ matrices[name].output.T
+        if routed is not None:  # spread out when they are narrow
+            seen_output, seen_input = routed.among_all(seen_output), routed.among_all(seen_input)
         # Added, not assigned: a layer may be used twice in one pass.
         for windows, (outputs, inputs) in batch.blocks(seen_output, seen_input):
             rows[windows, layout.columns[name]] += torch.bmm(outputs.mT, inputs).flatten(1)
 
-    with watching(model, layers, on_input, on_output_grad) as run:
+    with watching_routed(model, layers, on_input, on_output_grad) as run:
 
         def run_batch(next_batch: Batch) -> Float[Tensor, "windows width"]:
             nonlocal rows, batch

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from headwater_indexer.batches import Batch
 from headwater_indexer.errors import NonFiniteGradient
 from headwater_indexer.layers import Layer
-from headwater_indexer.watch import watching
+from headwater_indexer.watch import Routed, watching_routed
 
 SMALL_CORPUS = 65_536  # tokens: all of it is looked at
 TOKENS_PER_DIMENSION = 32  # of the widest layer; measured: it costs at most 0.004 of LDS, an eighth of it 0.01
@@ -20,7 +20,7 @@ SHARE = 1 / 32  # of a large corpus, so that the sample costs a few per cent of 
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """A = mean x x^T and S = mean d d^T over tokens, for one layer."""
+    """A = mean x x^T and S = mean d d^T over all tokens, for one layer; an expert adds zero where it is not asked."""
 
     input: Float[Tensor, "in_dim in_dim"]
     output: Float[Tensor, "out_dim out_dim"]
@@ -49,16 +49,16 @@ def measure_moments(model: PreTrainedModel, layers: Sequence[Layer], batches: It
     tokens = 0
     mask: Tensor
 
-    def on_input(name: str, activation: Tensor) -> Tensor:
-        flat = activation[mask].float()
+    def on_input(name: str, activation: Tensor, routed: Routed | None) -> Tensor:
+        flat = activation[_counted(mask, routed)].float()
         inputs[name].addmm_(flat.T, flat)
         return mask
 
-    def on_output_grad(name: str, mask: Tensor, grad: Tensor) -> None:
-        flat = grad[mask].float()
+    def on_output_grad(name: str, mask: Tensor, grad: Tensor, routed: Routed | None) -> None:
+        flat = grad[_counted(mask, routed)].float()
         outputs[name].addmm_(flat.T, flat)
 
-    with watching(model, layers, on_input, on_output_grad) as run:
+    with watching_routed(model, layers, on_input, on_output_grad) as run:
         for batch in batches:
             mask = batch.attention_mask.to(device).bool()
             run(batch.to(device))
@@ -74,3 +74,8 @@ def measure_moments(model: PreTrainedModel, layers: Sequence[Layer], batches: It
                 "Try --dtype float32."
             )
     return moments
+
+
+def _counted(mask: Bool[Tensor, "batch time"], routed: Routed | None) -> Bool[Tensor, "..."]:
+    """Which of a layer's tokens are no padding."""
+    return mask if routed is None else mask.flatten()[routed.tokens]

@@ -7,7 +7,8 @@ and goes no deeper than it must.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,23 +24,56 @@ from headwater_indexer.layers import Layer
 from headwater_indexer.losses import losses_backward
 from headwater_indexer.recomputing import is_recomputing
 
+
+@dataclass(frozen=True, kw_only=True)
+class Routed:
+    """The tokens of a batch that one expert of many is given."""
+
+    tokens: Int64[Tensor, " routed"]  # their places in the flattened batch
+    shape: tuple[int, int]  # [batch, time]
+
+    def among_all(self, tensor: Float[Tensor, "routed width"]) -> Float[Tensor, "batch time width"]:
+        """Zeros for the tokens that are routed elsewhere."""
+        batch, time = self.shape
+        everything = tensor.new_zeros(batch * time, tensor.shape[-1])
+        return everything.index_copy(0, self.tokens, tensor).view(batch, time, -1)
+
+
 # Called in the forward pass with a layer's name and input; what it returns is kept for the backward pass.
 OnInput = Callable[[str, Float[Tensor, "batch time in_dim"]], Tensor]
 # Called in the backward pass with the layer's name, what was kept, and the loss derivative at the layer's output.
 OnOutputGrad = Callable[[str, Tensor, Float[Tensor, "batch time out_dim"]], None]
+# The same, with the routed tokens alone, [routed, width], where the layer is one of many experts.
+OnRoutedInput = Callable[[str, Tensor, Routed | None], Tensor]
+OnRoutedOutputGrad = Callable[[str, Tensor, Tensor, Routed | None], None]
+Run = Callable[[Batch], Float[Tensor, " batch"]]
 # An expert that is a module of its own is given some of the tokens, in an order that it alone knows.
 _ONE_OF_A_LIST = re.compile(r"experts\.\d+\.")
 
 
-@contextmanager
 def watching(
     model: PreTrainedModel, layers: Sequence[Layer], on_input: OnInput, on_output_grad: OnOutputGrad
-) -> Iterator[Callable[[Batch], Float[Tensor, " batch"]]]:
+) -> AbstractContextManager[Run]:
+    """As `watching_routed`, but an expert of many is shown with all tokens of the batch, and zeros for those that are
+    not routed to it."""
+
+    def all_inputs(name: str, inputs: Tensor, routed: Routed | None) -> Tensor:
+        return on_input(name, inputs if routed is None else routed.among_all(inputs))
+
+    def all_grads(name: str, kept: Tensor, grad: Tensor, routed: Routed | None) -> None:
+        on_output_grad(name, kept, grad if routed is None else routed.among_all(grad))
+
+    return watching_routed(model, layers, all_inputs, all_grads)
+
+
+@contextmanager
+def watching_routed(
+    model: PreTrainedModel, layers: Sequence[Layer], on_input: OnRoutedInput, on_output_grad: OnRoutedOutputGrad
+) -> Iterator[Run]:
     """Gives a function that runs a batch forward and backward through the hooks and returns each row's loss.
 
-    The functions are given tensors on the model's first device, wherever a layer lies, and for an expert among many
-    all tokens of the batch, with zeros for those that are not routed to it. The hooks are gone afterwards, even if the
-    body raises. Raises ModelError for a layer that yields nothing.
+    The hooks are given tensors on the model's first device, wherever a layer lies, and are gone afterwards, even if
+    the body raises. Raises ModelError for a layer that yields nothing.
     """
     seen: set[str] = set()
     device = model.device
@@ -48,34 +82,29 @@ def watching(
     handles: list[RemovableHandle] = []
     shape = (0, 0)  # [batch, time] of the tokens that are running
 
-    def see(layer: Layer, inputs: Tensor, output: Tensor, in_batch: Callable[[Tensor], Tensor]) -> None:
+    def see(layer: Layer, inputs: Tensor, output: Tensor, routed: Routed | None = None) -> None:
         if not torch.is_grad_enabled():
             return  # no backward pass follows
         if is_recomputing():
             output.requires_grad_(True)  # as in the first forward pass, whose hooks are called with the gradients
             return
+        batch_shape = shape if routed is None else None
         with torch.no_grad():
-            kept = on_input(layer.name, in_batch(inputs.detach()).to(device))
+            kept = on_input(layer.name, _with_batch(inputs.detach(), layer, batch_shape).to(device), routed)
 
         def backward(grad: Tensor) -> None:
             seen.add(layer.name)
             with torch.no_grad():
-                on_output_grad(layer.name, kept, in_batch(grad).to(device))
+                on_output_grad(layer.name, kept, _with_batch(grad, layer, batch_shape).to(device), routed)
 
         output.requires_grad_(True)  # where nothing before it does, the backward pass ends here
         output.register_hook(backward)
 
     def hook(layer: Layer) -> Callable[[nn.Module, Any, Tensor], None]:
-        def forward(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            see(layer, inputs[0], output, lambda tensor: _with_batch(tensor, layer, shape))
-
-        return forward
+        return lambda _, inputs, output: see(layer, inputs[0], output)
 
     def routed_hook(layer: Layer) -> OnRouted:
-        def forward(inputs: Tensor, output: Tensor, tokens: Tensor) -> None:
-            see(layer, inputs, output, lambda tensor: _among_all(tensor, tokens, shape))
-
-        return forward
+        return lambda inputs, output, tokens: see(layer, inputs, output, Routed(tokens=tokens.to(device), shape=shape))
 
     def run(batch: Batch) -> Float[Tensor, " batch"]:
         nonlocal shape
@@ -100,23 +129,18 @@ def watching(
             handle.remove()
 
 
-def _with_batch(tensor: Tensor, layer: Layer, shape: tuple[int, int]) -> Float[Tensor, "batch time width"]:
-    """The tensor as the batch has it; some modules flatten the batch before their layers."""
-    if tensor.shape[:-1] == shape:
+def _with_batch(tensor: Tensor, layer: Layer, shape: tuple[int, int] | None) -> Tensor:
+    """[batch, time, width] as the batch has it; some modules flatten the batch before their layers. Without a shape,
+    as it is."""
+    leading = list(tensor.shape[:-1])
+    if shape is None or leading == list(shape):
         return tensor
-    if tensor.dim() == 2 and len(tensor) == shape[0] * shape[1] and not _ONE_OF_A_LIST.search(layer.name):
+    flat = leading == [shape[0] * shape[1]] and not _ONE_OF_A_LIST.search(layer.name)
+    # As [batch, 1, time, width], where a layer's output is the same for all heads.
+    with_ones = len(leading) > 1 and [n for n in leading if n > 1] == [n for n in shape if n > 1]
+    if flat or with_ones:
         return tensor.reshape(*shape, -1)
-    if tensor.dim() > 2 and [n for n in tensor.shape[:-1] if n > 1] == [n for n in shape if n > 1]:
-        return tensor.reshape(
-            *shape, -1
-        )  # as [batch, 1, time, width], where a layer's output is the same for all heads
     raise ModelError(
         f"layer {layer.name} works on tensors of shape {tuple(tensor.shape)}, not [batch, time, width]: it cannot "
         "be watched yet. Leave it out with --layers."
     )
-
-
-def _among_all(tensor: Tensor, tokens: Int64[Tensor, " routed"], shape: tuple[int, int]) -> Tensor:
-    """[routed, width] to [batch, time, width], zeros for the tokens that are routed elsewhere."""
-    everything = tensor.new_zeros(shape[0] * shape[1], tensor.shape[-1])
-    return everything.index_copy(0, tokens, tensor).view(*shape, -1)

@@ -1,6 +1,6 @@
 """Captured rows against their slow twin: the full gradient by autograd, then projected."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -10,10 +10,13 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from headwater_indexer.batches import Batch, batches, packs
 from headwater_indexer.capture import capturing
 from headwater_indexer.errors import ModelError, NonFiniteGradient
 from headwater_indexer.layers import Layer, select_layers
+from headwater_indexer.moments import measure_moments
 from headwater_indexer.projection import Projections, make_projections
+from headwater_indexer.watch import watching
 from headwater_indexer.windows import Window
 
 MakeModel = Callable[..., PreTrainedModel]
@@ -153,3 +156,31 @@ def test_counted_tokens_alone_make_a_row(make_model: MakeModel) -> None:
     assert [window.targets for window in asked] == [11, 44, 55]
     assert relative(rows[0] + rows[1], rows[2]) < 1e-5  # a gradient is a sum over the tokens that count
     assert relative(rows[0], rows[2]) > 0.1
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral", "qwen2-moe"])
+@pytest.mark.parametrize("cut", [batches, packs])
+def test_second_moments_are_means_over_all_tokens(
+    family: str, cut: Callable[[list[Window], int], Iterator[Batch]], make_model: MakeModel
+) -> None:
+    """Against a sum of outer products, window by window, of what a layer and each expert is shown."""
+    model = make_model(family)
+    layers = select_layers(model, "mlp")
+    moments = measure_moments(model, layers, cut(windows(), 150))
+    inputs = {layer.name: torch.zeros(layer.in_dim, layer.in_dim) for layer in layers}
+    outputs = {layer.name: torch.zeros(layer.out_dim, layer.out_dim) for layer in layers}
+
+    def add(sums: dict[str, Tensor], name: str, seen: Tensor) -> None:
+        assert seen.shape[:2] == (1, length)  # an expert is shown zeros for the tokens of others
+        sums[name] += torch.einsum("bti,btj->ij", seen, seen)
+
+    with watching(
+        model, layers, lambda name, seen: (add(inputs, name, seen), seen)[1], lambda name, _, d: add(outputs, name, d)
+    ) as run:
+        for window in windows():
+            length = len(window.input_ids)
+            run(next(batches([window], 1)))
+    tokens = sum(len(window.input_ids) for window in windows())
+    for name, moment in moments.items():
+        assert relative(moment.input, inputs[name] / tokens) < 1e-5
+        assert relative(moment.output, outputs[name] / tokens) < 1e-5
