@@ -4,29 +4,47 @@ Each step is kept, so that a killed build goes on where it was: at most one shar
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
 from headwater_indexer.baselines.bm25 import FullText
 from headwater_indexer.baselines.hidden_states import HiddenStates
 from headwater_indexer.batches import Batch
 from headwater_indexer.capture import capturing, cutting
 from headwater_indexer.checkpoint import Checkpoint, load_checkpoint
+from headwater_indexer.coded_search import CodedSearch, coded_store
+from headwater_indexer.codes.budget import RowPlan
+from headwater_indexer.codes.coder import Coder
 from headwater_indexer.corpus import read_documents
 from headwater_indexer.documents import DocumentStore, DocumentWriter
 from headwater_indexer.durable import flush, storage_errors
 from headwater_indexer.ekfac.fitting import fit_factors
 from headwater_indexer.errors import CorpusError
 from headwater_indexer.estimate import Estimate, check_disk, estimate_build, measure_rate
-from headwater_indexer.gradients import document_rows, sample_windows, shard_ranges
+from headwater_indexer.gradients import (
+    document_rows,
+    hessian_shards,
+    sample_windows,
+    shard_ranges,
+)
 from headwater_indexer.hessian import Whitener
 from headwater_indexer.layers import Layer, select_layers
-from headwater_indexer.manifest import HessianPart, Manifest, ModelPart, ProjectionPart, WindowsPart, describe_file
+from headwater_indexer.manifest import (
+    HessianPart,
+    Manifest,
+    ModelPart,
+    ProjectionPart,
+    RowsPart,
+    WindowsPart,
+    describe_file,
+)
 from headwater_indexer.moments import measure_moments, sample_tokens
 from headwater_indexer.options import BuildOptions, fingerprint
 from headwater_indexer.progress import Progress, Silent, counted
@@ -70,17 +88,18 @@ def build_index(
         )
         encoder = Encoder(checkpoint.tokenizer, options.window_length(checkpoint))
         layers = select_layers(checkpoint.model, options.layers)
-        _say_clipped(layers, options.rank, progress)
+        if options.rank is not None:
+            _say_clipped(layers, options.rank, progress)
         inputs = fingerprint(options, checkpoint, documents)
         if (done := work.begin(inputs, overwrite=overwrite)) is not None:
             progress.say(f"{out} is already built from these inputs")
             return done
-        build = _Build(checkpoint, encoder, layers, options, work, progress)
+        build = _Build(checkpoint, encoder, layers, options, options.rows(layers), work, progress)
         store = build.read(documents)
-        estimate = build.estimate(store)
+        estimate = build.estimate(store, everything=keep_gradients)
         projections = build.project(store)
-        gradients = build.capture(store, projections)
-        rows = build.whiten(gradients, projections, keep=keep_gradients)
+        whiten = build.fit_hessian(store, projections, everything=keep_gradients)
+        rows = build.rows(store, projections, whiten, keep_gradients=keep_gradients)
         without_gradient = build.index(rows)
         build.factors(store)
         build.baselines(store)
@@ -97,6 +116,7 @@ class _Build:
     encoder: Encoder
     layers: Sequence[Layer]
     options: BuildOptions
+    plan: RowPlan
     work: Workspace
     progress: Progress
 
@@ -126,12 +146,12 @@ class _Build:
         flush(unfinished)
         unfinished.replace(self.work.documents)
 
-    def estimate(self, store: DocumentStore) -> Estimate:
+    def estimate(self, store: DocumentStore, *, everything: bool) -> Estimate:
         """What the rest will take, said; raises StorageError when the disk has not the room for it."""
         options = self.options
         fewest, most = PROBE_TOKENS
         probe = self._sample(store, min(most, max(fewest, store.tokens() // PROBE_SHARE)))
-        projections = make_projections("random", self.layers, rank=options.rank, seed=options.seed)
+        projections = make_projections("random", self.layers, rank=self.plan.rank, seed=options.seed)
         with capturing(self.checkpoint.model, self.layers, projections, batch_tokens=options.batch_tokens) as capture:
             rate = measure_rate(capture.run, self._sample(store, 1)[0], probe)
         estimate = estimate_build(
@@ -141,6 +161,7 @@ class _Build:
             windows=store.windows(),
             tokens=store.tokens(),
             tokens_per_second=rate,
+            keep_gradients=everything,
         )
         self.progress.say(str(estimate))
         if not self.work.gradients.exists():
@@ -158,51 +179,93 @@ class _Build:
                 with self.progress.step("second moments", len(sample), "batch") as step:
                     moments = measure_moments(self.checkpoint.model, self.layers, counted(sample, step))
             make_projections(
-                options.projection, self.layers, rank=options.rank, seed=options.seed, moments=moments
+                options.projection, self.layers, rank=self.plan.rank, seed=options.seed, moments=moments
             ).save(path)
         return Projections.load(path)
 
-    def capture(self, store: DocumentStore, projections: Projections) -> ShardStore:
-        """The documents' projected gradients, shard by shard; begins at the first that is not there."""
-        options, width = self.options, projections.layout.width
-        gradients = ShardStore(self.work.gradients, width=width)
-        missing = shard_ranges(len(store), width)[len(gradients.manifest.shards) :]
-        with (
-            self.progress.step("gradients", store.tokens(), "tok") as step,
-            capturing(self.checkpoint.model, self.layers, projections, batch_tokens=options.batch_tokens) as capture,
-        ):
-            step.advance(store.tokens(stop=len(gradients)))
-            for ordinals in missing:
-                rows = document_rows(
-                    capture, self.encoder, store, ordinals, width, long=options.long_documents, step=step
-                )
-                gradients.append(rows)
-        return gradients
-
-    def whiten(self, gradients: ShardStore, projections: Projections, *, keep: bool) -> ShardStore:
-        """The Hessian from all gradients, then the whitened rows; a shard of gradients goes when its rows are there."""
-        layout, options, shards = projections.layout, self.options, gradients.manifest.shards
+    def fit_hessian(self, store: DocumentStore, projections: Projections, *, everything: bool) -> Whitener:
+        """The Hessian, from the gradients of a sample of the shards or of all, which stay on the disk until then."""
+        layout, options = projections.layout, self.options
         if not self.work.whitener.exists():
+            gradients = self._capture_for_hessian(store, projections, everything=everything)
             passes = 2 if options.hessian == "ekfac" else 1
-            with self.progress.step("Hessian", passes * len(shards), "shard") as step:
+            with self.progress.step("Hessian", passes * len(gradients.manifest.shards), "shard") as step:
                 Whitener.fit(
                     options.hessian,
                     lambda: (torch.from_numpy(block) for block in counted(gradients, step)),
                     layout,
                     damping=options.damping,
                 ).save(self.work.whitener)
-        whiten = Whitener.load(self.work.whitener, layout)
-        rows = ShardStore(self.work.rows, width=layout.width)
-        with self.progress.step("whitened rows", len(shards), "shard") as step:
-            for number, shard in enumerate(counted(shards, step)):
-                if number >= len(rows.manifest.shards):
-                    rows.append(whiten(torch.from_numpy(gradients.read(shard))).numpy())
-                if not keep:
-                    gradients.discard(shard)
+        return Whitener.load(self.work.whitener, layout)
+
+    def _capture_for_hessian(self, store: DocumentStore, projections: Projections, *, everything: bool) -> ShardStore:
+        """Begins at the first shard that is not there."""
+        width = projections.layout.width
+        gradients = ShardStore(self.work.gradients, width=width)
+        wanted = hessian_shards(self.options, len(store), width, everything=everything)
+        missing = [shard_ranges(len(store), width)[number] for number in wanted[len(gradients.manifest.shards) :]]
+        with self._capturing(store, projections, "gradients", missing) as rows_of:
+            for ordinals in missing:
+                gradients.append(rows_of(ordinals))
+        return gradients
+
+    def rows(
+        self, store: DocumentStore, projections: Projections, whiten: Whitener, *, keep_gradients: bool
+    ) -> ShardStore:
+        """The whitened rows, as they are or in codes, shard by shard: of gradients that are on the disk, which then go,
+        or captured here."""
+        width, plan = projections.layout.width, self.plan
+        coder = None if plan.exact else self._coder()
+        rows = ShardStore(self.work.rows, width=width) if coder is None else coded_store(self.work, coder)
+        gradients = ShardStore(self.work.gradients, width=width)
+        fitted_on = hessian_shards(self.options, len(store), width, everything=keep_gradients)
+        on_disk = dict(zip(fitted_on, gradients.manifest.shards, strict=False))
+        ranges = list(enumerate(shard_ranges(len(store), width)))
+        missing = ranges[len(rows.manifest.shards) :]
+        captured = [ordinals for number, ordinals in missing if number not in on_disk]
+        with self._capturing(store, projections, "rows", captured) as rows_of:
+            for number, ordinals in missing:
+                shard = on_disk.get(number)
+                block = rows_of(ordinals) if shard is None else gradients.read(shard)
+                whitened = whiten(torch.from_numpy(block)).numpy()
+                rows.append(whitened if coder is None else coder.encode(whitened))
+        if not keep_gradients:
+            for shard in gradients.manifest.shards:
+                gradients.discard(shard)
         return rows
 
+    def _coder(self) -> Coder:
+        plan, path = self.plan, self.work.coder
+        if not path.exists():
+            Coder.make(width=plan.width, columns=plan.columns, block=plan.block, seed=self.options.seed).save(path)
+        return Coder.load(path)
+
+    @contextmanager
+    def _capturing(
+        self, store: DocumentStore, projections: Projections, name: str, shards: Sequence[range]
+    ) -> Iterator[Callable[[range], Float32[np.ndarray, "documents width"]]]:
+        """Gives a function from ordinals to their documents' projected gradients."""
+        options = self.options
+        tokens = sum(store.tokens(ordinals.stop) - store.tokens(ordinals.start) for ordinals in shards)
+        with (
+            self.progress.step(name, tokens, "tok") as step,
+            capturing(self.checkpoint.model, self.layers, projections, batch_tokens=options.batch_tokens) as capture,
+        ):
+            yield lambda ordinals: document_rows(
+                capture,
+                self.encoder,
+                store,
+                ordinals,
+                projections.layout.width,
+                long=options.long_documents,
+                step=step,
+            )
+
     def index(self, rows: ShardStore) -> int:
-        """The search index; returns how many documents have no gradient."""
+        """The search index, where rows are not codes, which are searched as they are; returns how many documents have
+        no gradient."""
+        if not self.plan.exact:
+            return int((CodedSearch.open(self._coder(), rows, self.plan.width).norms == 0).sum())
         with self.progress.step("search index", len(rows.manifest.shards), "shard") as step:
             norms = write_flat_index(self.work.search, self.work.norms, counted(rows, step), rows.manifest.width)
         return int((norms == 0).sum())
@@ -259,8 +322,9 @@ class _Build:
                 tokenizer_sha256=checkpoint.tokenizer_sha256,
             ),
             layers=tuple(layer.name for layer in self.layers),
-            projection=ProjectionPart(kind=options.projection, rank=options.rank, seed=options.seed),
+            projection=ProjectionPart(kind=options.projection, rank=self.plan.rank, seed=options.seed),
             hessian=HessianPart(kind=options.hessian, damping=options.damping),
+            rows=RowsPart(columns=self.plan.columns, bits=self.plan.bits, block=self.plan.block, bytes=self.plan.bytes),
             windows=WindowsPart(
                 max_length=self.encoder.max_length, long_documents=options.long_documents, count=estimate.windows
             ),

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwater_indexer.batches import Batch
+from headwater_indexer.codes.budget import RowPlan
 from headwater_indexer.ekfac.factors import factors_bytes
 from headwater_indexer.errors import StorageError
-from headwater_indexer.gradients import shard_size
+from headwater_indexer.gradients import documents_for_hessian
 from headwater_indexer.layers import Layer
 from headwater_indexer.moments import moments_bytes, sample_tokens
 from headwater_indexer.options import BuildOptions
@@ -27,6 +28,7 @@ class Estimate:
     windows: int
     tokens: int
     width: int
+    row: str
     row_bytes: int
     disk_bytes: int  # at its peak, beside the documents
     moments_bytes: int  # of memory; 0 when the projections need none
@@ -37,7 +39,7 @@ class Estimate:
     def __str__(self) -> str:
         lines = [
             f"{self.documents:,} documents in {self.windows:,} windows, {self.tokens:,} tokens",
-            f"{self.width:,} columns: {_size(self.row_bytes)} a document, {_size(self.disk_bytes)} of disk at most",
+            f"{self.row}: {_size(self.row_bytes)} a document, {_size(self.disk_bytes)} of disk at most",
             f"memory beside the model: {_size(self.moments_bytes)} for second moments, "
             f"{_size(self.hessian_bytes)} for the Hessian",
             f"about {_duration(self.seconds)} from here",
@@ -55,11 +57,11 @@ def estimate_build(
     windows: int,
     tokens: int,
     tokens_per_second: float,
+    keep_gradients: bool,
 ) -> Estimate:
     """What this build will take, given its corpus in numbers and a measured rate of capture."""
-    shapes = [(min(options.rank, layer.out_dim), min(options.rank, layer.in_dim)) for layer in layers]
-    width = sum(rank_out * rank_in for rank_out, rank_in in shapes)
-    row_bytes = 4 * width
+    plan = options.rows(layers)
+    shapes = [(min(plan.rank, layer.out_dim), min(plan.rank, layer.in_dim)) for layer in layers]
     factors = factors_bytes(layers) if options.factors else 0
     fitted = min(tokens, options.factor_tokens) if options.factors else 0
     sampled = 0
@@ -69,19 +71,28 @@ def estimate_build(
         4 * (out * into) ** 2 if options.hessian == "raw" else 8 * (out**2 + into**2 + out * into)
         for out, into in shapes
     )
+    kept = documents_for_hessian(options, documents, plan.width, everything=keep_gradients)
     return Estimate(
         documents=documents,
         windows=windows,
         tokens=tokens,
-        width=width,
-        row_bytes=row_bytes,
-        # Rows and the search index; a shard of gradients goes as its whitened rows come.
-        disk_bytes=row_bytes * (2 * documents + min(documents, shard_size(width))) + factors,
+        width=plan.width,
+        row=_row(plan),
+        row_bytes=plan.bytes,
+        # A shard of the gradients that the Hessian is fitted on goes as its whitened rows come.
+        disk_bytes=plan.bytes * documents + 4 * plan.width * kept + factors,
         moments_bytes=moments_bytes(layers) if sampled else 0,
         hessian_bytes=hessian,
         factor_bytes=factors,
         seconds=(MOMENTS_COST * sampled + FACTOR_PASSES * fitted + tokens * (1 + HESSIAN_SHARE)) / tokens_per_second,
     )
+
+
+def _row(plan: RowPlan) -> str:
+    if plan.block is None:
+        return f"{plan.columns:,} columns of {plan.bits} bits (rank {plan.rank})"
+    of = "" if plan.columns == plan.width else f" of {plan.width:,}"
+    return f"{plan.columns:,}{of} columns, {plan.block} in a byte (rank {plan.rank})"
 
 
 def measure_rate(run: Callable[[Batch], object], warm_up: Batch, batches: Sequence[Batch]) -> float:

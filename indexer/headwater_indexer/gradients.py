@@ -9,10 +9,12 @@ from jaxtyping import Float32
 from headwater_indexer.capture import Capture
 from headwater_indexer.documents import DocumentStore
 from headwater_indexer.errors import NonFiniteGradient
+from headwater_indexer.options import BuildOptions
 from headwater_indexer.progress import Step
 from headwater_indexer.windows import Encoder, LongDocuments, Window
 
 SHARD_BYTES = 128 << 20  # of a shard's rows
+HESSIAN_DOCUMENTS = 4096  # at least: each eigenvalue of EK-FAC is then known to 3 or 4 per cent
 SHARD_DOCUMENTS = (16, 1024)  # the fewest and the most documents in a shard
 
 
@@ -26,6 +28,22 @@ def shard_ranges(documents: int, width: int) -> list[range]:
     """The documents' ordinals in each shard; the cut depends on the width alone, so a resumed build cuts the same."""
     size = shard_size(width)
     return [range(start, min(documents, start + size)) for start in range(0, documents, size)]
+
+
+def hessian_shards(options: BuildOptions, documents: int, width: int, *, everything: bool) -> list[int]:
+    """The numbers of the shards that the Hessian is fitted on: evenly spread over the corpus; all of them where it is
+    small, for the raw Hessian, which has far more numbers to learn than EK-FAC, and where `everything` asks for it."""
+    shards = len(shard_ranges(documents, width))
+    wanted = -(-HESSIAN_DOCUMENTS // shard_size(width))
+    if everything or options.hessian == "raw" or shards <= wanted:
+        return list(range(shards))
+    return [number * shards // wanted for number in range(wanted)]
+
+
+def documents_for_hessian(options: BuildOptions, documents: int, width: int, *, everything: bool) -> int:
+    """How many documents' gradients are on the disk at once."""
+    ranges = shard_ranges(documents, width)
+    return sum(len(ranges[number]) for number in hessian_shards(options, documents, width, everything=everything))
 
 
 def document_rows(

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
-from safetensors.numpy import load_file
 
 from headwater_indexer.baselines.bm25 import FullText
 from headwater_indexer.baselines.hidden_states import HiddenStates, cosines
 from headwater_indexer.baselines.matrix import BaselineKind, Question, bm25_scores, question_states
 from headwater_indexer.capture import capturing
 from headwater_indexer.checkpoint import Checkpoint, load_checkpoint
+from headwater_indexer.coded_search import CodedSearch, coded_store
+from headwater_indexer.codes.coder import Coder
 from headwater_indexer.documents import DocumentStore
 from headwater_indexer.ekfac.explaining import Explanation, explain
 from headwater_indexer.ekfac.factors import Factors
@@ -53,7 +54,7 @@ class Index:
         self._checkpoint = checkpoint
         self._projections = Projections.load(work.projections)
         self._whiten = Whitener.load(work.whitener, self._projections.layout)
-        self._search = FlatSearch.open(work.search, work.norms)
+        self._search = _open_search(work, manifest)
         self._layers = _named_layers(checkpoint, manifest)
         self._encoder = Encoder(checkpoint.tokenizer, manifest.windows.max_length)
 
@@ -104,7 +105,7 @@ class Index:
     @cached_property
     def norms(self) -> Float[np.ndarray, " documents"]:
         """The lengths of the documents' rows: the square roots of their self-influence."""
-        return np.asarray(load_file(Workspace(self.folder).norms)["norms"])
+        return self._search.norms
 
     def windows(self, ordinal: int) -> list[Window]:
         """A document as the model saw it in the build."""
@@ -152,9 +153,8 @@ class Index:
         return self._search(rows, top_k=top_k, score=score, sign=sign, among=among)
 
     def influences(self, rows: Float32[np.ndarray, "pairs width"]) -> Float32[np.ndarray, "pairs documents"]:
-        """The influence of every document on every pair, by a pass over the stored rows."""
-        stored = ShardStore.open(Workspace(self.folder).rows)
-        return np.concatenate([rows @ block.T for block in stored], axis=1)
+        """The influence of every document on every pair, by a pass over what is stored of their rows."""
+        return self._search.influences(rows)
 
     @property
     def can_rescore(self) -> bool:
@@ -229,6 +229,13 @@ def _made_with(manifest: Manifest, checkpoint: Checkpoint) -> bool:
         checkpoint.tokenizer_sha256,
         checkpoint.dtype,
     )
+
+
+def _open_search(work: Workspace, manifest: Manifest) -> FlatSearch | CodedSearch:
+    if manifest.rows.bits == 32:
+        return FlatSearch.open(work.search, work.norms)
+    coder = Coder.load(work.coder)
+    return CodedSearch.open(coder, coded_store(work, coder), manifest.width)
 
 
 def _named_layers(checkpoint: Checkpoint, manifest: Manifest) -> list[Layer]:

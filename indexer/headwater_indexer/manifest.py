@@ -12,7 +12,7 @@ from headwater_indexer.projection import ProjectionKind
 from headwater_indexer.windows import LongDocuments
 
 FORMAT = "headwater-index"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 
 
@@ -51,6 +51,15 @@ class HessianPart(_Part):
     damping: float  # over the mean eigenvalue of each layer
 
 
+class RowsPart(_Part):
+    """What is stored of a document's row."""
+
+    columns: int  # those that are coded, of the manifest's `width`
+    bits: int | None  # of a column, 32 or 16; None for codes
+    block: int | None  # columns in a byte of a code
+    bytes: int  # a document
+
+
 class WindowsPart(_Part):
     """How documents became sequences."""
 
@@ -79,6 +88,7 @@ class Manifest(_Part):
     layers: tuple[str, ...]
     projection: ProjectionPart
     hessian: HessianPart
+    rows: RowsPart
     windows: WindowsPart
     documents: int
     documents_without_gradient: int  # of one token, or with a loss that no watched weight can change

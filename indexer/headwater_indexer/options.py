@@ -2,18 +2,23 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from headwater_indexer.checkpoint import Checkpoint
+from headwater_indexer.codes.budget import RowPlan, plan_rows
 from headwater_indexer.corpus import Fields
 from headwater_indexer.errors import UsageError
 from headwater_indexer.hessian import HessianKind
+from headwater_indexer.layers import Layer
 from headwater_indexer.projection import ProjectionKind
 from headwater_indexer.windows import LongDocuments
 
 ScoreMethod = Literal["influence", "hybrid", "bm25", "hidden-states"]
+Bits = Literal[32, 16, 8, 4, 2, 1]
+DEFAULT_BYTES = 2048
 LONGEST_WINDOW = 1024  # tokens, unless the model has fewer positions or --max-length says otherwise
 
 
@@ -29,7 +34,17 @@ class BuildOptions:
     """
 
     layers: str = _option("mlp", "Layers to watch: mlp, attention, all, or patterns over their names; ! leaves out.")
-    rank: int = _option(32, "Rank of both projections of each layer; at most the layer's width.")
+    bytes: int | None = _option(
+        None,
+        "Bytes of a document's row: the ranks, columns and bits that tell most in as many are chosen. (default: "
+        f"{DEFAULT_BYTES}, unless --bits or --rank is given)",
+    )
+    bits: Bits | None = _option(
+        None, "Bits of each column instead: 32, 16, 8, 4, 2 or 1. (default: 32, with --rank alone)"
+    )
+    rank: int | None = _option(
+        None, "Rank of both projections of each layer, at most the layer's width. (default: as --bytes asks, else 32)"
+    )
     projection: ProjectionKind = _option("whitened", "How gradients are projected before the Hessian.")
     hessian: HessianKind = _option("ekfac", "The curvature that projected gradients are preconditioned by.")
     damping: float = _option(0.1, "Added to the Hessian, over the mean eigenvalue of each layer.")
@@ -59,10 +74,20 @@ class BuildOptions:
     def __post_init__(self) -> None:
         """Raises UsageError for numbers that no build can use."""
         for name in ("rank", "batch_tokens", "moment_tokens", "factor_tokens"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: it must be at least 1")
+            if (given := getattr(self, name)) is not None and given < 1:
+                raise UsageError(f"--{name.replace('_', '-')} {given}: it must be at least 1")
+        if self.bytes is not None and self.bits is not None:
+            raise UsageError("--bytes and --bits: give one of them; a budget of bytes chooses the bits")
+        if self.bits not in (None, *get_args(Bits)):
+            raise UsageError(f"--bits {self.bits}: choose 32, 16, 8, 4, 2 or 1")
         if not 0 < self.damping < float("inf"):
             raise UsageError(f"--damping {self.damping}: it must be above 0")
+
+    def rows(self, layers: Sequence[Layer]) -> RowPlan:
+        """What a document's row is, of these layers. Raises UsageError for a budget that is too small."""
+        unsaid = self.bits is None and self.rank is None
+        budget = DEFAULT_BYTES if self.bytes is None and unsaid else self.bytes
+        return plan_rows(layers, rank=self.rank, bits=self.bits, budget=budget)
 
     def window_length(self, checkpoint: Checkpoint) -> int:
         """The longest window in tokens. Raises UsageError when the model has fewer positions than asked for."""

@@ -19,10 +19,9 @@ from headwater_indexer.layout import RowLayout
 from headwater_indexer.moments import Moments
 
 ProjectionKind = Literal["random", "pca", "whitened"]
-EPSILON = 0.01  # of the mean eigenvalue: keeps directions that the sample never used from blowing up
-WIDE = (
-    1024  # columns of a moment; there eigenvectors take twenty times as long as Cholesky's root, and both grow by d^3
-)
+EPSILON = 1e-3  # of the mean eigenvalue: keeps directions that the sample never used from blowing up
+# Columns of a moment; there eigenvectors take twenty times as long as Cholesky's root, and both grow by d^3.
+WIDE = 1024
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,7 @@ class FlatSearch:
 
     def __init__(self, index: Any, norms: Float[np.ndarray, " rows"]) -> None:
         self._faiss = import_faiss()
-        self._norms = norms
+        self.norms = norms
         self._on_gpu = _on_gpu(self._faiss, index)
         self._index = self._on_gpu or index
         self._flat = index
@@ -96,7 +96,7 @@ class FlatSearch:
         return "cpu" if self._on_gpu is None else "gpu"
 
     def __len__(self) -> int:
-        return len(self._norms)
+        return len(self.norms)
 
     def __call__(
         self,
@@ -111,47 +111,76 @@ class FlatSearch:
 
         `among` names the documents to search, each once; percentiles are then theirs alone.
         """
-        direction = 1.0 if sign == "positive" else -1.0
         searched = len(self) if among is None else len(among)
         top_k = min(top_k, searched)
         if top_k == 0:
             return [[] for _ in queries]
-        queries = np.ascontiguousarray(queries * np.float32(direction))
+        queries = np.ascontiguousarray(queries * np.float32(_direction(sign)))
         if score == "influence" or among is not None:
-            scores, ordinals = self._scan(queries, top_k, score, among)
+            chosen = np.arange(len(self)) if among is None else among
+            scores, ordinals = best(self._scores(queries, score, among), chosen, top_k)
         else:
             index = self._index if top_k <= GPU_TOP_K else self._flat
             scores, ordinals = index.search(queries, top_k)
         if score == "cosine":
-            lengths = np.linalg.norm(queries, axis=1, keepdims=True)
-            scores = scores / np.where(lengths > 0, lengths, 1)
-        return [
-            [
-                Hit(ordinal=int(o), score=direction * float(s), percentile=_percentile(rank, searched, sign))
-                for rank, (o, s) in enumerate(zip(row_ordinals, row_scores, strict=True), start=1)
-            ]
-            for row_ordinals, row_scores in zip(ordinals, scores, strict=True)
-        ]
+            scores = scores / lengths(queries)
+        return hits(scores, ordinals, searched=searched, sign=sign)
 
-    def _scan(
+    def _scores(
         self,
         queries: Float32[np.ndarray, "queries width"],
-        top_k: int,
         score: ScoreKind,
         among: Int64[np.ndarray, " ordinals"] | None,
-    ) -> tuple[Float[np.ndarray, "queries top_k"], Int64[np.ndarray, "queries top_k"]]:
+    ) -> Float[np.ndarray, "queries searched"]:
         """All scores of the rows that are searched. (FAISS's own selectors are slower, and ignored on a GPU.)"""
         rows = self._faiss.rev_swig_ptr(self._flat.get_xb(), len(self) * self._flat.d).reshape(len(self), self._flat.d)
-        chosen = np.arange(len(self)) if among is None else among
+        searched = len(self) if among is None else len(among)
         step = max(1, BLOCK_BYTES // (4 * self._flat.d))
-        blocks = [slice(n, n + step) if among is None else among[n : n + step] for n in range(0, len(chosen), step)]
+        blocks = [slice(n, n + step) if among is None else among[n : n + step] for n in range(0, searched, step)]
         scores = np.concatenate([queries @ rows[block].T for block in blocks], axis=1)
-        if score == "influence":
-            scores = scores * self._norms[chosen]
-        best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
-        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
-        places = np.take_along_axis(best, order, axis=1)
-        return np.take_along_axis(scores, places, axis=1), chosen[places]
+        return scores * (self.norms if among is None else self.norms[among]) if score == "influence" else scores
+
+    def influences(self, queries: Float32[np.ndarray, "queries width"]) -> Float32[np.ndarray, "queries documents"]:
+        """The influence of every document on every query."""
+        return np.asarray(self._scores(queries, "influence", None), dtype=np.float32)
+
+
+def best(
+    scores: Float[np.ndarray, "queries searched"], ordinals: Int64[np.ndarray, " searched"], top_k: int
+) -> tuple[Float[np.ndarray, "queries top_k"], Int64[np.ndarray, "queries top_k"]]:
+    """The highest scores of each query, in falling order, and whose they are; the first of equal ones comes first."""
+    found = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
+    order = np.argsort(-np.take_along_axis(scores, found, axis=1), axis=1, kind="stable")
+    places = np.take_along_axis(found, order, axis=1)
+    return np.take_along_axis(scores, places, axis=1), ordinals[places]
+
+
+def hits(
+    scores: Float[np.ndarray, "queries top_k"],
+    ordinals: Int64[np.ndarray, "queries top_k"],
+    *,
+    searched: int,
+    sign: Sign,
+) -> list[list[Hit]]:
+    """Scores of queries that were turned round for `negative`, as hits among so many documents that were searched."""
+    direction = _direction(sign)
+    return [
+        [
+            Hit(ordinal=int(o), score=direction * float(s), percentile=_percentile(rank, searched, sign))
+            for rank, (o, s) in enumerate(zip(row_ordinals, row_scores, strict=True), start=1)
+        ]
+        for row_ordinals, row_scores in zip(ordinals, scores, strict=True)
+    ]
+
+
+def lengths(queries: Float32[np.ndarray, "queries width"]) -> Float[np.ndarray, "queries 1"]:
+    """The queries' lengths, for cosines; 1 for a query of zeros."""
+    found = np.linalg.norm(queries, axis=1, keepdims=True)
+    return np.where(found > 0, found, 1)
+
+
+def _direction(sign: Sign) -> float:
+    return 1.0 if sign == "positive" else -1.0
 
 
 def _on_gpu(faiss: Any, index: Any) -> Any | None:

@@ -63,6 +63,11 @@ class Workspace:
         return self.folder / "rows"
 
     @property
+    def coder(self) -> Path:
+        """How rows became codes, where they are not kept as they are."""
+        return self.folder / "codes.safetensors"
+
+    @property
     def search(self) -> Path:
         return self.folder / "search.faiss"
 
@@ -75,9 +80,9 @@ class Workspace:
         folders = [self.rows, self.gradients] if gradients else [self.rows]
         folders += [self.embeddings] if self.embeddings.exists() else []
         shards = [file for folder in folders for file in sorted(folder.iterdir())]
+        searched = [self.search, self.norms] if self.search.exists() else [self.coder]
         asked = [self.factors] if self.factors.exists() else []
-        single = [self.documents, self.full_text, self.projections, self.whitener, self.search, self.norms]
-        return [*single, *asked, *shards]
+        return [self.documents, self.full_text, self.projections, self.whitener, *searched, *asked, *shards]
 
     def begin(self, inputs_sha256: str, *, overwrite: bool) -> Manifest | None:
         """Readies the folder for a build of these inputs, to be begun or resumed.
@@ -118,6 +123,7 @@ class Workspace:
             self.projections,
             self.whitener,
             self.factors,
+            self.coder,
             self.search,
             self.norms,
         ]

@@ -1,7 +1,8 @@
 """A folder of HDF5 shards of rows with a manifest: a shard exists once the manifest names it.
 
-    rows-manifest.json   {"format": 1, "width": ..., "shards": [{"file", "first", "rows", "bytes", "sha256"}, ...]}
-    rows-00000.h5        dataset "rows" float32 [rows, width], in chunks of whole rows
+    rows-manifest.json   {"format": 1, "width": ..., "dtype": "float32" or "uint8",
+                          "shards": [{"file", "first", "rows", "bytes", "sha256"}, ...]}
+    rows-00000.h5        dataset "rows" [rows, width], row after row, so that it can be mapped into memory
 
 A shard is written aside, flushed and renamed, and then the manifest is replaced: a kill at any moment loses at most
 the shard in work, and readers never see half of one.
@@ -10,10 +11,11 @@ the shard in work, and readers never see half of one.
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Literal
 
 import h5py
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from headwater_indexer.durable import make_folder, replacing, sha256_of
@@ -21,8 +23,8 @@ from headwater_indexer.errors import IndexDamaged
 
 FORMAT = 1
 MANIFEST = "rows-manifest.json"
-CHUNK_BYTES = 1 << 20
-Rows = Float32[np.ndarray, "rows width"]
+RowType = Literal["float32", "uint8"]  # numbers, or records of bytes
+Rows = Float32[np.ndarray, "rows width"] | UInt8[np.ndarray, "rows width"]
 
 
 class Shard(BaseModel):
@@ -44,6 +46,7 @@ class ShardManifest(BaseModel):
 
     format: int = FORMAT
     width: int
+    dtype: RowType = "float32"
     shards: tuple[Shard, ...] = ()
 
     @property
@@ -54,17 +57,23 @@ class ShardManifest(BaseModel):
 class ShardStore:
     """Reads and appends shards. One writer at a time; readers see what the manifest named when they opened it."""
 
-    def __init__(self, folder: Path, *, width: int) -> None:
-        """Opens the folder's store, or begins one. Raises IndexDamaged when it is of another width or format."""
+    def __init__(self, folder: Path, *, width: int, dtype: RowType = "float32") -> None:
+        """Opens the folder's store, or begins one. Raises IndexDamaged when it is of another width, type or format."""
         self.folder = make_folder(folder)
-        self.manifest = _read_manifest(folder) if (folder / MANIFEST).exists() else ShardManifest(width=width)
-        if self.manifest.width != width:
-            raise IndexDamaged(f"{folder} holds rows of {self.manifest.width} columns, not {width}: start a new folder")
+        begun = (folder / MANIFEST).exists()
+        self.manifest = _read_manifest(folder) if begun else ShardManifest(width=width, dtype=dtype)
+        for what, found, wanted in (
+            ("columns", self.manifest.width, width),
+            ("type", self.manifest.dtype, dtype),
+        ):
+            if found != wanted:
+                raise IndexDamaged(f"{folder} holds rows of {found} {what}, not {wanted}: start a new folder")
 
     @classmethod
     def open(cls, folder: Path) -> "ShardStore":
         """Opens a store that is there. Raises IndexDamaged when it is not."""
-        return cls(folder, width=_read_manifest(folder).width)
+        manifest = _read_manifest(folder)
+        return cls(folder, width=manifest.width, dtype=manifest.dtype)
 
     def __len__(self) -> int:
         return self.manifest.rows
@@ -72,9 +81,8 @@ class ShardStore:
     def append(self, rows: Rows) -> Shard:
         """Writes the next shard; when this returns it is on the disk and named."""
         path = self.folder / f"rows-{len(self.manifest.shards):05d}.h5"
-        rows_per_chunk = max(1, min(len(rows), CHUNK_BYTES // (4 * self.manifest.width)))
         with replacing(path) as aside:
-            aside.write_bytes(_hdf5_image(rows, rows_per_chunk))
+            aside.write_bytes(_hdf5_image(rows, self.manifest.dtype))
         shard = Shard(
             file=path.name, first=len(self), rows=len(rows), bytes=path.stat().st_size, sha256=sha256_of(path)
         )
@@ -83,19 +91,27 @@ class ShardStore:
             aside.write_text(self.manifest.model_dump_json(indent=1) + "\n")
         return shard
 
-    def read(self, shard: Shard) -> Rows:
+    def read(self, shard: Shard) -> Any:
         """All rows of one shard. Raises IndexDamaged when the file is missing or is not what the manifest says."""
+        return np.array(self.mapped(shard))
+
+    def mapped(self, shard: Shard) -> Any:
+        """The rows of one shard as an array over its file: what is not looked at is not read. Raises as `read`."""
         path = self.folder / shard.file
+        shape = (shard.rows, self.manifest.width)
         try:
             with h5py.File(path, "r") as file:
-                rows: Rows = file["rows"][:]
+                rows = file["rows"]
+                found, dtype, offset = rows.shape, rows.dtype, rows.id.get_offset()
         except (OSError, KeyError) as error:
             raise IndexDamaged(f"{path} cannot be read ({error}): build the index again") from error
-        if rows.shape != (shard.rows, self.manifest.width):
-            raise IndexDamaged(f"{path} holds {rows.shape} numbers where its manifest says {shard.rows} rows")
-        return rows
+        if found != shape or dtype != self.manifest.dtype:
+            raise IndexDamaged(f"{path} holds {found} numbers where its manifest says {shard.rows} rows")
+        if offset is None:  # nothing is allocated for no rows, and a chunked file has no single place
+            raise IndexDamaged(f"{path} does not hold its rows one after the other: build the index again")
+        return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
 
-    def __iter__(self) -> Iterator[Rows]:
+    def __iter__(self) -> Iterator[Any]:
         """A pass over all rows, shard by shard."""
         for shard in self.manifest.shards:
             yield self.read(shard)
@@ -106,10 +122,10 @@ class ShardStore:
             (self.folder / shard.file).unlink()
 
 
-def _hdf5_image(rows: Rows, rows_per_chunk: int) -> bytes:
+def _hdf5_image(rows: Rows, dtype: RowType) -> bytes:
     """The bytes of the file, made in memory: HDF5 ends the whole process when the disk is full as it writes."""
     with h5py.File("rows", "w", driver="core", backing_store=False, libver="v110") as file:
-        file.create_dataset("rows", data=rows, dtype="float32", chunks=(rows_per_chunk, rows.shape[1]))
+        file.create_dataset("rows", data=rows, dtype=dtype)
         file.flush()
         image: bytes = file.id.get_file_image()
     return image

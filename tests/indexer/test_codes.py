@@ -1,0 +1,165 @@
+"""Rows of few bits: what they cost, what they keep, and that their scores are what they say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from headwater_indexer.coded_search import CodedSearch
+from headwater_indexer.codes.budget import plan_rows, width_at
+from headwater_indexer.codes.codebook import codebook
+from headwater_indexer.codes.coder import HEADER_BYTES, Coder
+from headwater_indexer.errors import DataError, UsageError
+from headwater_indexer.layers import Layer
+from headwater_indexer.search import ScoreKind, Sign
+from headwater_indexer.store.shards import ShardStore
+
+COUNT, WIDTH = 200, 1500
+LAYERS = [Layer(name="up", in_dim=512, out_dim=2048), Layer(name="down", in_dim=2048, out_dim=512)]
+
+
+def whitened_rows(count: int = COUNT, seed: int = 0) -> np.ndarray:
+    """Columns of one variance with somewhat heavy tails, rows of very different lengths, one of them zero."""
+    draw = np.random.default_rng(seed)
+    rows = draw.standard_t(10, (count, WIDTH)) * draw.pareto(1.5, (count, 1))
+    rows[17] = 0
+    return rows.astype(np.float32)
+
+
+def coder_of(block: int | None, columns: int = WIDTH) -> Coder:
+    return Coder.make(width=WIDTH, columns=columns, block=block, seed=0)
+
+
+def estimates(coder: Coder, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return coder.scorer(queries)(coder.encode(rows)).astype(np.float64)
+
+
+# Of the squared length of a row, the share that a byte for so many columns keeps: for a Gaussian, 1 - 2^-2R at most.
+@pytest.mark.parametrize(
+    ("block", "kept"),
+    [(None, 0.9999), (1, 0.998), (2, 0.98), (4, 0.88), (8, 0.65), (16, 0.40), (48, 0.14), (128, 0.06)],
+)
+def test_codes_keep_what_their_bits_can(block: int | None, kept: float) -> None:
+    rows = np.delete(whitened_rows(), 17, axis=0)
+    coder = coder_of(block)
+    # <v, c s> = ||v||^2 by construction, so the length of c s tells how much of v the codes point at.
+    along = estimates(coder, rows, rows).diagonal()
+    assert np.allclose(along, np.square(rows.astype(np.float64)).sum(1), rtol=1e-3)
+    basis = np.eye(WIDTH, dtype=np.float32)
+    decoded = estimates(coder, basis, rows[:40]).T
+    share = np.square(rows[:40].astype(np.float64)).sum(1) / np.square(decoded).sum(1)
+    assert share.mean() > kept
+    if block is not None:
+        assert share.mean() < 1 - 2 ** (-16 / block) + 0.03  # heavy tails allow a little more than a Gaussian does
+
+
+@pytest.mark.parametrize("block", [None, 1, 2, 8, 16, 100])
+def test_scores_are_unbiased(block: int | None) -> None:
+    """Over many column orders the mean estimate of <q, v> is <q, v>, in size and not only in rank."""
+    draw = np.random.default_rng(1)
+    rows = np.delete(whitened_rows(60), 17, axis=0)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    queries = rows[:20] + 0.5 * draw.standard_normal((20, WIDTH)).astype(np.float32) / WIDTH**0.5
+    exact = queries.astype(np.float64) @ rows.T
+    found = np.mean(
+        [
+            Coder.make(width=WIDTH, columns=1400, block=block, seed=seed).scorer(queries)(
+                Coder.make(width=WIDTH, columns=1400, block=block, seed=seed).encode(rows)
+            )
+            for seed in range(8)
+        ],
+        axis=0,
+    )
+    slope = float((found * exact).sum() / (exact * exact).sum())
+    assert slope == pytest.approx(1, abs=0.02)
+    assert abs((found - exact).mean()) < 0.002
+
+
+@pytest.mark.parametrize("block", [None, 1, 3, 8, 77])
+def test_looking_up_is_decoding(block: int | None) -> None:
+    """The tables' scores against the plain product with the decoded rows, for one query and for many."""
+    coder, rows = coder_of(block, columns=1301), whitened_rows(50)
+    decoded = estimates(coder, np.eye(WIDTH, dtype=np.float32), rows).T
+    for count in (1, 70):
+        queries = np.random.default_rng(2).standard_normal((count, WIDTH)).astype(np.float32)
+        expected = queries @ decoded.T
+        assert np.allclose(estimates(coder, queries, rows), expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_records_are_read_by_another_process_alike(tmp_path: Path) -> None:
+    coder, rows = coder_of(16), whitened_rows(20)
+    coder.save(tmp_path / "codes.safetensors")
+    loaded = Coder.load(tmp_path / "codes.safetensors")
+    assert loaded.bytes == coder.bytes == HEADER_BYTES + 94
+    assert np.array_equal(loaded.encode(rows), coder.encode(rows))
+
+
+def test_codebooks_are_the_same_every_time() -> None:
+    first = codebook(16)
+    codebook.cache_clear()
+    assert torch.equal(first, codebook(16))
+
+
+def test_a_row_that_is_not_finite_is_refused() -> None:
+    rows = whitened_rows()
+    rows[50, 3] = np.nan
+    with pytest.raises(DataError, match="row 50 is not finite"):
+        coder_of(8).encode(rows)
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> CodedSearch:
+    coder = coder_of(16)
+    store = ShardStore(tmp_path / "rows", width=coder.bytes, dtype="uint8")
+    for part in np.array_split(whitened_rows(), 3):
+        store.append(coder.encode(part))
+    return CodedSearch.open(coder, store, WIDTH)
+
+
+@pytest.mark.parametrize("score", ["relatif", "influence", "cosine"])
+@pytest.mark.parametrize("sign", ["positive", "negative"])
+@pytest.mark.parametrize("among", [None, [3, 190, 17, 80, 81, 150]])
+def test_search_ranks_as_brute_force_over_what_is_stored(
+    search: CodedSearch, score: ScoreKind, sign: Sign, among: list[int] | None
+) -> None:
+    queries = np.random.default_rng(1).standard_normal((3, WIDTH)).astype(np.float32)
+    ordinals = np.arange(COUNT) if among is None else np.array(among)
+    expected = estimates(coder_of(16), queries, whitened_rows())
+    norms = np.linalg.norm(whitened_rows().astype(np.float64), axis=1)
+    if score != "influence":
+        expected /= np.where(norms > 0, norms, 1)
+    if score == "cosine":
+        expected /= np.linalg.norm(queries, axis=1, keepdims=True)
+    found = search(queries, top_k=5, score=score, sign=sign, among=None if among is None else ordinals)
+    for hits, scores in zip(found, expected[:, ordinals], strict=True):
+        order = np.argsort(-scores if sign == "positive" else scores, kind="stable")[:5]
+        assert [hit.ordinal for hit in hits] == ordinals[order].tolist()
+        assert np.allclose([hit.score for hit in hits], scores[order], rtol=1e-4)
+    assert np.allclose(search.norms, norms, rtol=1e-6)
+
+
+@pytest.mark.parametrize("budget", [64, 512, 1024, 2048, 6400, 200_000, 10_000_000])
+def test_a_budget_is_kept_and_used(budget: int) -> None:
+    plan = plan_rows(LAYERS, rank=None, bits=None, budget=budget)
+    assert plan.bytes <= budget
+    assert plan.width == width_at(LAYERS, plan.rank)
+    assert plan.bytes > 0.9 * budget or plan.block in (None, 1)  # a byte a column is exact enough
+
+
+def test_more_bytes_buy_columns_before_bits() -> None:
+    plans = [plan_rows(LAYERS, rank=None, bits=None, budget=budget) for budget in (512, 1024, 2048, 6400)]
+    assert [plan.columns for plan in plans] == sorted(plan.columns for plan in plans)
+    assert plans[0].columns == 128 * (512 - HEADER_BYTES)
+
+
+@pytest.mark.parametrize(("bits", "block"), [(8, 1), (4, 2), (2, 4), (1, 8)])
+def test_bits_are_columns_in_a_byte(bits: int, block: int) -> None:
+    plan = plan_rows(LAYERS, rank=32, bits=bits, budget=None)
+    assert (plan.width, plan.columns, plan.block) == (2048, 2048, block)
+    assert plan.bytes == HEADER_BYTES + 2048 // block
+
+
+def test_a_budget_below_the_header_is_refused() -> None:
+    with pytest.raises(UsageError, match="--bytes 10: a document needs at least 64"):
+        plan_rows(LAYERS, rank=None, bits=None, budget=10)
