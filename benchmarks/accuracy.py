@@ -30,14 +30,20 @@ from headwater_indexer.evaluation.truth import GroundTruth
 
 # Options of `headwater-index scores`, and the least LDS that each is to reach; None is for the comparison alone.
 SETTINGS: list[tuple[str, list[str], float | None]] = [
-    ("default at rank 48", ["--rank", "48"], 0.70),
+    ("512 bytes", ["--bytes", "512"], 0.60),
+    ("1024 bytes", ["--bytes", "1024"], 0.65),
+    ("2048 bytes, the default", [], 0.70),
+    ("6400 bytes", ["--bytes", "6400"], 0.74),
+    ("rank 48", ["--rank", "48"], 0.70),
     (
         "LoGra as published, rank 32",
         ["--layers", "all", "--rank", "32", "--projection", "random", "--hessian", "raw", "--damping", "0.1"],
         0.57,
     ),
-    ("default", [], None),
-    ("default at rank 64", ["--rank", "64"], None),
+    ("rank 48, 16 bits", ["--rank", "48", "--bits", "16"], None),
+    ("rank 48, 4 bits", ["--rank", "48", "--bits", "4"], None),
+    ("rank 48, 1 bit", ["--rank", "48", "--bits", "1"], None),
+    ("all columns in 32 bits", ["--rank", "256", "--bits", "32"], None),
     ("rank 48, another seed", ["--rank", "48", "--seed", "1"], None),
     ("rank 48, PCA", ["--rank", "48", "--projection", "pca"], None),
     ("rank 48, random", ["--rank", "48", "--projection", "random"], None),

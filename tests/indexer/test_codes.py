@@ -149,7 +149,8 @@ def test_a_budget_is_kept_and_used(budget: int) -> None:
 
 def test_more_bytes_buy_columns_before_bits() -> None:
     plans = [plan_rows(LAYERS, rank=None, bits=None, budget=budget) for budget in (512, 1024, 2048, 6400)]
-    assert [plan.columns for plan in plans] == sorted(plan.columns for plan in plans)
+    for plan in plans:  # all columns that the bytes can name, but for what rounding the block down leaves out
+        assert plan.columns > 0.97 * min(plan.width, 128 * (plan.bytes - HEADER_BYTES))
     assert plans[0].columns == 128 * (512 - HEADER_BYTES)
 
 

@@ -94,7 +94,7 @@ def test_what_is_said_before_and_after(run: Run, checkpoint_folder: Path, corpus
     code, out, err = run("build", *words)
     assert (code, out) == (0, "")
     assert "120 documents in" in err
-    assert "144 columns: 576 B a document" in err
+    assert "144 columns of 32 bits (rank 6): 1.2 KB a document" in err
     assert "Serve it: headwater-serve" in err
     code, out, _ = run("info", tmp_path / "i")
     assert (code, json.loads(out)["documents"]) == (0, 120)

@@ -3,7 +3,7 @@
 Measured on two corpora and architectures: at a given number of bytes, accuracy grows with the number of columns that
 they are spread over, down to a sixteenth of a bit a column, and the ranks that give those columns cost little. So a
 budget takes as many columns as its bytes can name, from ranks that are equal in all layers, and then as many bits a
-column as are left.
+column as there are.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,8 @@ def plan_rows(layers: Sequence[Layer], *, rank: int | None, bits: int | None, bu
     columns = min(width, places * LONGEST_BLOCK)
     if places >= 2 * columns:  # room for more than a byte a column
         return RowPlan(rank=rank, width=width, columns=width, block=None, bits=16)
-    return RowPlan(rank=rank, width=width, columns=columns, block=-(-columns // places), bits=None)
+    block = max(1, columns // places)  # rounded down: a bit more for most columns is worth more than the last columns
+    return RowPlan(rank=rank, width=width, columns=min(columns, places * block), block=block, bits=None)
 
 
 def width_at(layers: Sequence[Layer], rank: int) -> int:
