@@ -16,8 +16,10 @@ class Point:
     quick: bool = False
 
 
-def _headwater(name: str, *options: str, quick: bool = False) -> Point:
-    return Point("headwater", name, {"options": list(options)}, quick)
+def _headwater(
+    name: str, *options: str, method: str = "influence", refine: int | None = None, quick: bool = False
+) -> Point:
+    return Point("headwater", name, {"options": list(options), "method": method, "refine": refine}, quick)
 
 
 def _kronfluence(
@@ -45,7 +47,9 @@ def _logix(layers: str, rank: int, *, quick: bool = False, **settings: Any) -> P
 
 HEADWATER = [
     *(_headwater(f"rank {rank}", "--rank", str(rank), quick=rank == 32) for rank in (8, 16, 22, 32, 48, 64, 128)),
-    _headwater("rank 48 and BM25", "--rank", "48", "--method", "hybrid"),
+    _headwater("rank 48 and BM25", "--rank", "48", method="hybrid"),
+    _headwater("all documents again", "--factors", refine=0),
+    *(_headwater(f"all documents again, {steps} steps of CG", "--factors", refine=steps) for steps in (2, 3)),
 ]
 KRONFLUENCE = [
     _kronfluence("all", None, "damping a tenth of the mean"),
@@ -98,7 +102,7 @@ BERGSON = [
     ),
     *(
         _bergson(
-            f"EK-FAC and {steps} steps of conjugate gradients, mlp layers, damping {damping}",
+            f"EK-FAC and {steps} steps of CG, mlp layers, damping {damping}",
             layers="mlp",
             projection=0,
             hessian="ekfac",

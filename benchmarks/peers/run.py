@@ -36,7 +36,7 @@ from headwater_indexer.evaluation.truth import GroundTruth
 ADAPTERS = Path(__file__).parent / "rivals"
 CACHE = Path.home() / ".cache" / "headwater-peers"
 FAMILIES: tuple[Family, ...] = ("gpt2", "llama")
-WINDOWS, ROUNDS = 8, 3  # of the capture
+WINDOWS, ROUNDS = 4, 3  # of the capture
 LIMIT = 1800  # seconds for one point
 
 
@@ -136,6 +136,7 @@ def main(
     truth: Annotated[Path, typer.Argument(help="Folder of a ground truth.")],
     quick: Annotated[bool, typer.Option("--quick", help="One setting of each rival that is installed.")] = False,
     only: Annotated[str | None, typer.Option(help="One rival alone; nothing is compared.")] = None,
+    capture: Annotated[bool, typer.Option(help="Measure the capture's speed, which takes minutes, as well.")] = True,
     environments: Annotated[Path, typer.Option(help="Folder of the virtual environments.")] = CACHE / "environments",
     results: Annotated[Path, typer.Option(help="Folder of what was measured.")] = CACHE / "results",
 ) -> None:
@@ -145,7 +146,7 @@ def main(
     bench = Bench(environments.resolve(), Kept(results), not quick, {})
     chosen = [point for point in POINTS if only in (None, point.rival) and (point.quick or not quick)]
     points = score_points(bench, GroundTruth.load(truth), results, chosen)
-    speeds = [] if quick else capture_speeds(bench, results, only)
+    speeds = capture_speeds(bench, results, only) if capture and not quick else []
     short = [] if only else falls_short(points)
     import torch
 

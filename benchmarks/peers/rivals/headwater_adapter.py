@@ -1,9 +1,11 @@
 """Headwater, by its commands: `headwater-index scores` for the scores, `build` for the index that a query is timed on.
 
-Settings: options (of both commands).
+Settings: options (of both commands), method (of `scores`: influence or hybrid, which adds BM25), refine (null, or after how many steps of conjugate gradients all documents are
+scored by unprojected gradients; nothing of the rows is read then).
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from contract import Example, Rival, Task, load_model, main, watched_layers
@@ -14,6 +16,7 @@ from headwater_indexer.cli import app
 from headwater_indexer.index import Index, Pair
 from headwater_indexer.layers import select_layers
 from headwater_indexer.projection import make_projections
+from headwater_indexer.scores import read_queries
 from headwater_indexer.windows import Window
 from headwater_indexer.workspace import Workspace
 
@@ -24,6 +27,9 @@ class Headwater(Rival):
         self._folder = task.workspace() / "index"
         self._inputs = ["--model", str(task.model), "--documents", task.raw["documents_file"]]
         self._inputs += task.settings["options"]
+        self._refine = task.settings["refine"]
+        self._hybrid = task.settings["method"] == "hybrid"
+        self._questions = [(query.prompt, query.response) for query in read_queries(Path(task.raw["queries_file"]))]
 
     def index(self) -> None:
         options = ["--out", str(self._folder), "--long-documents", "truncate"]
@@ -31,17 +37,25 @@ class Headwater(Rival):
         self._index = Index.open(self._folder)
 
     def scores(self, queries: list[Example], *, all_documents: bool) -> NDArray[np.float32]:
+        if self._refine is not None:
+            return np.stack(self._index.rescore([_pair(query) for query in queries], None, refine=self._refine))
         if all_documents:
             out = self._task.out / "scores.npy"
             options = ["--queries", self._task.raw["queries_file"], "--out", str(out)]
-            app(["scores", *self._inputs, *options], standalone_mode=False)
+            app(["scores", *self._inputs, *options, "--method", self._task.settings["method"]], standalone_mode=False)
             return np.load(out)
+        if self._hybrid:
+            self._index.baseline("bm25", self._questions[: len(queries)])
         hits = self._index.search(self._index.rows([_pair(query) for query in queries]), top_k=10)
         return np.array([[hit.score for hit in found] for found in hits], dtype=np.float32)
 
     def bytes_per_document(self) -> float:
-        """Of the search index, which is all that a query reads."""
-        return Workspace(self._folder).search.stat().st_size / len(self._task.documents)
+        """Of the search index, and of the words' where those count: all that a query reads."""
+        if self._refine is not None:
+            return 0.0
+        work = Workspace(self._folder)
+        files = [work.search, work.full_text] if self._hybrid else [work.search]
+        return sum(file.stat().st_size for file in files) / len(self._task.documents)
 
 
 def _pair(example: Example) -> Pair:
