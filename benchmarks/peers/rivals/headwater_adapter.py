@@ -1,7 +1,7 @@
 """Headwater, by its commands: `headwater-index scores` for the scores, `build` for the index that a query is timed on.
 
-Settings: options (of both commands), method (of `scores`: influence or hybrid, which adds BM25), refine (null, or after how many steps of conjugate gradients all documents are
-scored by unprojected gradients; nothing of the rows is read then).
+Settings: options (of both commands), method (of `scores`: influence, or hybrid, which adds BM25), refine (null; or all
+documents are scored by unprojected gradients, after so many steps of conjugate gradients: no row is read then).
 """
 
 from collections.abc import Callable
