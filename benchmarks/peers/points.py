@@ -100,18 +100,6 @@ BERGSON = [
         _bergson(f"EK-FAC, mlp layers, damping {damping}", layers="mlp", projection=0, hessian="ekfac", damping=damping)
         for damping in (0.1, 0.01, 0.001)
     ),
-    *(
-        _bergson(
-            f"EK-FAC and {steps} steps of CG, mlp layers, damping {damping}",
-            layers="mlp",
-            projection=0,
-            hessian="ekfac",
-            damping=damping,
-            refinement_steps=steps,
-            refinement_documents=128,
-        )
-        for steps, damping in ((2, 0.01), (4, 0.01))
-    ),
 ]
 LOGIX = [
     *(_logix("all", rank) for rank in (8, 16, 32)),
