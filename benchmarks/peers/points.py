@@ -16,10 +16,8 @@ class Point:
     quick: bool = False
 
 
-def _headwater(
-    name: str, *options: str, method: str = "influence", refine: int | None = None, quick: bool = False
-) -> Point:
-    return Point("headwater", name, {"options": list(options), "method": method, "refine": refine}, quick)
+def _headwater(name: str, *options: str, asked: tuple[str, ...] = (), quick: bool = False) -> Point:
+    return Point("headwater", name, {"options": list(options), "asked": list(asked)}, quick)
 
 
 def _kronfluence(
@@ -46,10 +44,15 @@ def _logix(layers: str, rank: int, *, quick: bool = False, **settings: Any) -> P
 
 
 HEADWATER = [
-    *(_headwater(f"rank {rank}", "--rank", str(rank), quick=rank == 32) for rank in (8, 16, 22, 32, 48, 64, 128)),
-    _headwater("rank 48 and BM25", "--rank", "48", method="hybrid"),
-    _headwater("all documents again", "--factors", refine=0),
-    *(_headwater(f"all documents again, {steps} steps of CG", "--factors", refine=steps) for steps in (2, 3)),
+    *(
+        _headwater(f"--bytes {count}", "--bytes", str(count), quick=count == 512)
+        for count in (128, 256, 512, 768, 1024, 2048, 3072, 4096, 6400)
+    ),
+    *(_headwater(f"--rank {rank}, float32", "--rank", str(rank)) for rank in (22, 32, 48, 64, 128)),
+    _headwater("--bytes 512, and BM25", "--bytes", "512", asked=("--method", "hybrid")),
+    _headwater("--bytes 2048, and BM25", "--bytes", "2048", asked=("--method", "hybrid")),
+    _headwater("--rescore all", asked=("--rescore", "all")),
+    _headwater("--rescore all --refine 2", asked=("--rescore", "all", "--refine", "2")),
 ]
 KRONFLUENCE = [
     _kronfluence("all", None, "damping a tenth of the mean"),

@@ -1,9 +1,9 @@
 """Headwater, by its commands: `headwater-index scores` for the scores, `build` for the index that a query is timed on.
 
-Settings: options (of both commands), method (of `scores`: influence, or hybrid, which adds BM25), refine (null; or all
-documents are scored by unprojected gradients, after so many steps of conjugate gradients: no row is read then).
+Settings: options (of both commands), asked (of `scores` alone: --method hybrid, --rescore all, --refine N).
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,35 +27,39 @@ class Headwater(Rival):
         self._folder = task.workspace() / "index"
         self._inputs = ["--model", str(task.model), "--documents", task.raw["documents_file"]]
         self._inputs += task.settings["options"]
-        self._refine = task.settings["refine"]
-        self._hybrid = task.settings["method"] == "hybrid"
+        self._asked = task.settings["asked"]
+        self._hybrid, self._rescored = "hybrid" in self._asked, "--rescore" in self._asked
         self._questions = [(query.prompt, query.response) for query in read_queries(Path(task.raw["queries_file"]))]
 
     def index(self) -> None:
         options = ["--out", str(self._folder), "--long-documents", "truncate"]
+        options += ["--factors"] if self._rescored else []
         app(["build", *self._inputs, *options], standalone_mode=False)
         self._index = Index.open(self._folder)
 
     def scores(self, queries: list[Example], *, all_documents: bool) -> NDArray[np.float32]:
-        if self._refine is not None:
-            return np.stack(self._index.rescore([_pair(query) for query in queries], None, refine=self._refine))
         if all_documents:
             out = self._task.out / "scores.npy"
-            options = ["--queries", self._task.raw["queries_file"], "--out", str(out)]
-            app(["scores", *self._inputs, *options, "--method", self._task.settings["method"]], standalone_mode=False)
+            options = ["--queries", self._task.raw["queries_file"], "--out", str(out), *self._asked]
+            app(["scores", *self._inputs, *options], standalone_mode=False)
             return np.load(out)
+        pairs = [_pair(query) for query in queries]
+        if self._rescored:
+            steps = int(self._asked[self._asked.index("--refine") + 1]) if "--refine" in self._asked else 0
+            return np.stack(self._index.rescore(pairs, None, refine=steps))
         if self._hybrid:
             self._index.baseline("bm25", self._questions[: len(queries)])
-        hits = self._index.search(self._index.rows([_pair(query) for query in queries]), top_k=10)
+        hits = self._index.search(self._index.rows(pairs), top_k=10)
         return np.array([[hit.score for hit in found] for found in hits], dtype=np.float32)
 
     def bytes_per_document(self) -> float:
-        """Of the search index, and of the words' where those count: all that a query reads."""
-        if self._refine is not None:
+        """Of the row, and of the words where they count; nothing where all documents are gone through again."""
+        if self._rescored:
             return 0.0
         work = Workspace(self._folder)
-        files = [work.search, work.full_text] if self._hybrid else [work.search]
-        return sum(file.stat().st_size for file in files) / len(self._task.documents)
+        rows = json.loads((work.rows / "rows-manifest.json").read_text())
+        words = work.full_text.stat().st_size / len(self._task.documents) if self._hybrid else 0.0
+        return words + float(rows["width"] * np.dtype(rows.get("dtype", "float32")).itemsize)
 
 
 def _pair(example: Example) -> Pair:
