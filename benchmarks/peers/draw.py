@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import matplotlib as mpl
 import typer
-from curves import Measured, bytes_stored, plain_passes
+from curves import Measured, bytes_stored, plain_passes, stores
 from matplotlib import pyplot as plt
 
 mpl.use("svg")
@@ -30,6 +30,10 @@ COLOURS = {
 NO_BYTES = 64.0  # where points that store nothing are drawn
 
 
+def drawn_bytes(point: Measured) -> float:
+    return bytes_stored(point) or NO_BYTES
+
+
 def frontier(points: Sequence[Measured], cost: Callable[[Measured], float]) -> list[Measured]:
     """Those that no cheaper point of the same library matches, the cheapest first."""
     best: list[Measured] = []
@@ -40,22 +44,26 @@ def frontier(points: Sequence[Measured], cost: Callable[[Measured], float]) -> l
 
 
 def draw(points: Sequence[Measured], cost: Callable[[Measured], float], label: str, title: str, path: Path) -> None:
-    """A dot for each point, and a line through each library's frontier."""
+    """A dot for each point, and a line through each library's frontier; diamonds for what stores nothing, which has no
+    part in a curve over bytes."""
     figure, axes = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
     for rival, colour in COLOURS.items():
         of_rival = [point for point in points if point["rival"] == rival]
         if not of_rival:
             continue
         ours = rival == "headwater"
-        axes.scatter(
-            [cost(point) for point in of_rival],
-            [point["lds"] for point in of_rival],
-            color=colour,
-            s=26 if ours else 16,
-            alpha=0.9 if ours else 0.55,
-            linewidths=0,
-        )
-        best = frontier(of_rival, cost)
+        for kind, marker in ((True, "o"), (False, "D")):
+            of_kind = [point for point in of_rival if stores(point) == kind]
+            axes.scatter(
+                [cost(point) for point in of_kind],
+                [point["lds"] for point in of_kind],
+                color=colour,
+                marker=marker,
+                s=26 if ours else 16,
+                alpha=0.9 if ours else 0.55,
+                linewidths=0,
+            )
+        best = frontier([point for point in of_rival if stores(point) or cost is not drawn_bytes], cost)
         axes.step(
             [cost(point) for point in best],
             [point["lds"] for point in best],
@@ -120,13 +128,10 @@ def main(
     points = report["points"]
     truth = report["ground_truth"]
 
-    def drawn_bytes(point: Measured) -> float:
-        return bytes_stored(point) or NO_BYTES
-
     draw(
         points,
         drawn_bytes,
-        f"bytes that a query reads of each document (those at {NO_BYTES:.0f} store nothing and go through all again)",
+        "bytes that a query reads of each document (diamonds store nothing and go through all documents again)",
         f"Accuracy against storage ({truth})",
         docs / "comparison-bytes.svg",
     )

@@ -45,6 +45,13 @@ def test_a_busy_machine_does_not_make_a_rival_look_slower() -> None:
     assert len(falls_short([*ours, busy])) == 1
 
 
+def test_what_stores_nothing_is_compared_with_its_like() -> None:
+    again = point("headwater", 0.8, 0, 2.0)
+    (sentence,) = falls_short([again, point("logix", 0.5, 400, 3.0)])
+    assert "0.5 at 400.0 bytes a document; Headwater has nothing" in sentence
+    assert falls_short([again, point("kronfluence", 0.7, 0, 3.0)]) == []
+
+
 def test_bm25_is_headwaters_too_where_time_counts() -> None:
     ours, words = point("headwater", 0.6, 200, 0.02), point("baselines", 0.5, 300, 0.001, name="BM25")
     assert falls_short([ours, words]) == []
