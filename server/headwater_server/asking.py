@@ -9,7 +9,7 @@ import numpy as np
 
 from headwater.types import AttributeRequest, Attribution, ExplainRequest, Explanation, Timings
 from headwater_server.answers import attribution, explanation
-from headwater_server.errors import IndexLacks, TooLong, TooManyWanted, UnknownDocument
+from headwater_server.errors import IndexLacks, TextWithheld, TooLong, TooManyWanted, UnknownDocument
 from headwater_server.questions import characters, encode, texts, where
 from headwater_server.queue import Entry, GradientQueue, Row
 from headwater_server.ranking import Ranked, rank, rescored
@@ -29,6 +29,7 @@ class Asking:
         self._settings = settings
 
     async def attribute(self, question: AttributeRequest, index: "Index") -> Attribution:
+        question = self._without_text(question)
         watch = _Watch(self.queue.clock)
         self._admit(question, index, wanted=max(question.top_k, question.rescore or 0))
         pair = await self._encoded(question, index)
@@ -45,6 +46,8 @@ class Asking:
         return attribution(question, index, pair, ranked, documents, watch.timings(), searched=searched)
 
     async def explain(self, question: ExplainRequest, index: "Index") -> Explanation:
+        if self._settings.withhold_text:
+            raise TextWithheld
         watch = _Watch(self.queue.clock)
         self._admit(question, index, wanted=len(question.document_ids))
         if not index.can_rescore:
@@ -60,6 +63,14 @@ class Asking:
             index, pair, cost, lambda: index.explain(pair, known, refine=question.refine), watch, slow=True
         )
         return explanation(question, index, pair, done.values, watch.timings())
+
+    def _without_text(self, question: AttributeRequest) -> AttributeRequest:
+        """The question as it may be answered here; text that is asked for by default is only left out."""
+        if not self._settings.withhold_text or "text" not in question.include:
+            return question
+        if "include" in question.model_fields_set:
+            raise TextWithheld
+        return question.model_copy(update={"include": ["metadata"]})
 
     async def _encoded(self, question: AttributeRequest | ExplainRequest, index: "Index") -> "Pair":
         pair = await self._threads.read(encode, index, question)

@@ -78,6 +78,10 @@ def serve(
     admin_keys_file: Annotated[
         Path | None, typer.Option(help="The same for keys that may also reload indexes.", rich_help_panel=_ACCESS)
     ] = None,
+    withhold_text: Annotated[
+        bool | None,
+        typer.Option("--withhold-text", help="Let no document's text leave the server.", rich_help_panel=_ACCESS),
+    ] = None,
     allowed_hosts: Annotated[
         str | None,
         typer.Option(

@@ -27,6 +27,7 @@ from headwater_server.errors import (
     NotReady,
     ReloadFailed,
     ReloadUnderWay,
+    TextWithheld,
     UnknownIndex,
 )
 from headwater_server.kept import KeptAttributions
@@ -154,6 +155,8 @@ class Engine:
         return index_info(name, self.index(name))
 
     async def document(self, index: str, document_id: str) -> DocumentRecord | None:
+        if self.settings.withhold_text:
+            raise TextWithheld
         with self.lent(index) as held:
             found = await self._threads.read(held.documents.by_id, document_id)
         return None if found is None else document_record(found)

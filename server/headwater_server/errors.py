@@ -7,6 +7,7 @@ EngineError
 ├── TooManyWanted       422  top_k above the documents
 ├── IndexLacks          422  the build left out what is needed
 ├── UnknownDocument     404  no document of that id
+├── TextWithheld        403  this server tells no document's text
 ├── OutOfMemory         422  one question larger than the device
 ├── QueueFull           429  with the seconds after which there is room
 ├── QueueClosed         503  the queue takes nothing any more
@@ -53,6 +54,10 @@ class IndexLacks(EngineError):
 
     def __init__(self, option: str) -> None:
         super().__init__(f"The index was built without what this needs: build it with {option}")
+
+
+class TextWithheld(EngineError):
+    """This server is set up to let no document's text out."""
 
 
 class UnknownDocument(EngineError):

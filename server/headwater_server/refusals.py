@@ -17,6 +17,7 @@ from headwater_server.errors import (
     QueueFull,
     ReloadFailed,
     ReloadUnderWay,
+    TextWithheld,
     TooLong,
     TooManyWanted,
     UnknownDocument,
@@ -56,6 +57,12 @@ REFUSALS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     TooLong: lambda error: ProblemError(422, "too_long", f"{error}.", param="response"),
     TooManyWanted: lambda error: ProblemError(422, "top_k_above_documents", f"{error}.", param=error.param),
     IndexLacks: lambda error: ProblemError(422, "index_lacks", f"{error}."),
+    TextWithheld: lambda _: ProblemError(
+        403,
+        "text_withheld",
+        'This server tells no document\'s text: ask with `"include": ["metadata"]`.',
+        param="include",
+    ),
     UnknownDocument: lambda _: ProblemError(
         404, "document_not_found", "The index holds no document of one of these ids.", param="document_ids"
     ),

@@ -51,7 +51,7 @@ _ATTRIBUTE: dict[str, Any] = {
     "response_model": Attribution,
     "tags": ["attribution"],
     "summary": "The training documents that made the model give this response",
-    "responses": errors(400, 404, 408, 413, 415, 422, 429, 503, 504),
+    "responses": errors(400, 403, 404, 408, 413, 415, 422, 429, 503, 504),
 }
 
 
@@ -81,7 +81,7 @@ async def attribute_batch(batch: BatchRequest, engine: AskEngine, request: Reque
     operation_id="explain",
     response_model=Explanation,
     tags=["attribution"],
-    responses=errors(400, 404, 408, 413, 415, 422, 429, 503, 504),
+    responses=errors(400, 403, 404, 408, 413, 415, 422, 429, 503, 504),
 )
 async def explain(question: ExplainRequest, engine: AskEngine, request: Request) -> Explanation | Response:
     """The tokens that a document's influence on the response is made of, on both sides."""
@@ -132,7 +132,10 @@ async def reload(name: Annotated[IndexName, Path()], engine: AskEngine, _: Admin
 
 
 @router.get(
-    "/v1/documents/{document_id:path}", operation_id="get_document", tags=["documents"], responses=errors(404, 422, 503)
+    "/v1/documents/{document_id:path}",
+    operation_id="get_document",
+    tags=["documents"],
+    responses=errors(403, 404, 422, 503),
 )
 async def document(
     document_id: Annotated[str, Path(description="The document's id, as in the corpus.", examples=["hamlet-3-1"])],

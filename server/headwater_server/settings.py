@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()  # names in the Host header; "*" for any
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()  # pages elsewhere that may ask; none by default
 
+    withhold_text: bool = False  # no document's text leaves the server
+
     log_format: Literal["text", "json"] = "text"
     opentelemetry: bool = False  # spans by OTLP; where to, the OTEL_* variables say
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -136,3 +136,17 @@ def test_the_spans_of_a_response_add_up_to_it(server):
     for document, score in scores[2].items():
         assert scores[0][document] + scores[1][document] == pytest.approx(score, abs=1e-4 * largest)
     assert [one["document_id"] for one in first["data"]] != [one["document_id"] for one in last["data"]]
+
+
+def test_text_is_withheld_where_the_operator_says_so(twin, live):
+    withheld = live(twin(), withhold_text=True)
+    answer = withheld.ask().json()
+    assert [(one["text"], one["metadata"] is not None) for one in answer["data"]] == [(None, True)] * 3
+    explain = {"prompt": "", "response": "x", "document_ids": ["doc/1"]}
+    for refused in (
+        withheld.ask(include=["text"]),
+        withheld.client.get("/v1/documents/doc/1"),
+        withheld.client.post("/v1/explain", json=explain),
+    ):
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "text_withheld")
+        assert "text of" not in refused.text

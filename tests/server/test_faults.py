@@ -32,6 +32,7 @@ def rows(self, pairs):
 Index.rows = rows
 main()
 """
+KEY = "a-key-that-no-log-may-hold"
 QUESTION = {"prompt": "The river", "response": " floods a lake", "top_k": 5}
 
 
@@ -41,11 +42,11 @@ def process(code, *arguments):
         [sys.executable, "-c", code, *map(str, arguments)],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HEADWATER_API_KEYS": KEY},
     )
     try:
         address = re.search(r"http://127\.0\.0\.1:\d+", started.stderr.readline())[0]
-        with httpx2.Client(base_url=address, timeout=60) as client:
+        with httpx2.Client(base_url=address, timeout=60, headers={"Authorization": f"Bearer {KEY}"}) as client:
             while client.get("/readyz").status_code != 200:
                 time.sleep(0.05)
             yield started, client
@@ -56,7 +57,8 @@ def process(code, *arguments):
 
 
 def test_a_model_thread_that_dies_twice_ends_the_process_with_1(index_folder):
-    with process(DEADLY, index_folder, "--port", "0", "--device", "cpu") as (server, client):
+    arguments = (index_folder, "--port", "0", "--device", "cpu", "--log-format", "json", "--log-level", "debug")
+    with process(DEADLY, *arguments) as (server, client):
         deadly = QUESTION | {"prompt": "The river " * 15}
         first = client.post("/attribute", json=deadly)
         assert (first.status_code, first.json()["error"]["code"]) == (503, "worker_died")
@@ -68,6 +70,11 @@ def test_a_model_thread_that_dies_twice_ends_the_process_with_1(index_folder):
         told = server.stderr.read()
     assert "the model's thread died" in told
     assert "floods" not in told
+    assert KEY not in told
+    lines = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+    asked = [line for line in lines if line.get("route") == "/attribute"]
+    assert [line["status"] for line in asked][:2] == [503, 200]
+    assert all(len(line["request_id"]) == 32 and line["ms"] >= 0 for line in asked)
 
 
 def _status(client, question):

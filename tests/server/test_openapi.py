@@ -37,7 +37,22 @@ def test_every_operation_has_a_name_a_summary_and_its_errors(api):
 def test_attribute_declares_what_it_can_answer(api):
     for path in ("/attribute", "/v1/attribute"):
         declared = set(api["paths"][path]["post"]["responses"])
-        assert declared == {"200", "400", "401", "404", "408", "413", "415", "421", "422", "429", "500", "503", "504"}
+        assert declared == {
+            "200",
+            "400",
+            "401",
+            "403",
+            "404",
+            "408",
+            "413",
+            "415",
+            "421",
+            "422",
+            "429",
+            "500",
+            "503",
+            "504",
+        }
 
 
 def test_every_example_of_an_error_is_a_problem_of_its_status(api):
