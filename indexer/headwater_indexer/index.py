@@ -194,6 +194,11 @@ class Index:
             damping=self.manifest.hessian.damping,
         )
 
+    @property
+    def keeps_hidden_states(self) -> bool:
+        """Whether the build kept what the baseline `hidden-states` compares with."""
+        return Workspace(self.folder).embeddings.exists()
+
     def baseline(self, kind: BaselineKind, questions: Sequence[Question]) -> Float32[np.ndarray, "questions documents"]:
         """Scores of all documents by their words, or by the model's states: for (prompt, response) questions.
 

@@ -31,7 +31,7 @@ class Asking:
     async def attribute(self, question: AttributeRequest, index: "Index") -> Attribution:
         question = self._without_text(question)
         watch = _Watch(self.queue.clock)
-        self._admit(question, index, wanted=max(question.top_k, question.rescore or 0))
+        self._admit(question, index)
         pair = await self._encoded(question, index)
         watch.lap("encode")
         among = None
@@ -49,9 +49,7 @@ class Asking:
         if self._settings.withhold_text:
             raise TextWithheld
         watch = _Watch(self.queue.clock)
-        self._admit(question, index, wanted=len(question.document_ids))
-        if not index.can_rescore:
-            raise IndexLacks("--factors")
+        self._admit(question, index)
         ordinals = await self._threads.read(index.documents.ordinals, question.document_ids)
         if None in ordinals:
             raise UnknownDocument
@@ -140,13 +138,19 @@ class Asking:
         watch.worked(row)
         return row
 
-    def _admit(self, question: AttributeRequest | ExplainRequest, index: "Index", *, wanted: int) -> None:
+    def _admit(self, question: AttributeRequest | ExplainRequest, index: "Index") -> None:
         """Refuse what needs no model to be refused."""
-        if wanted > len(index.documents):
-            param = "top_k" if isinstance(question, AttributeRequest) else "document_ids"
-            raise TooManyWanted(question.index, len(index.documents), param)
-        if isinstance(question, AttributeRequest) and question.rescore is not None and not index.can_rescore:
-            raise IndexLacks("--factors")
+        if isinstance(question, AttributeRequest):
+            wanted = max(question.top_k, question.rescore or 0)
+            if wanted > len(index.documents):
+                raise TooManyWanted(
+                    question.index, len(index.documents), "top_k" if wanted == question.top_k else "rescore"
+                )
+        if isinstance(question, ExplainRequest) or question.rescore is not None:
+            if not index.can_rescore:
+                raise IndexLacks("--factors")
+        elif question.method == "hidden-states" and not index.keeps_hidden_states:
+            raise IndexLacks("--embeddings")
         count = characters(question)
         if count > self._settings.max_characters:
             raise TooLong(count, self._settings.max_characters)

@@ -45,7 +45,7 @@ class TooManyWanted(EngineError):
     """`top_k` is above the number of documents."""
 
     def __init__(self, index: str, documents: int, param: str = "top_k") -> None:
-        super().__init__(f"The index '{index}' holds {documents} documents: ask for a top_k from 1 to {documents}")
+        super().__init__(f"The index '{index}' holds {documents} documents: ask for a {param} from 1 to {documents}")
         self.param = param
 
 

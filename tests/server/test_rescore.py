@@ -84,7 +84,7 @@ def test_a_baseline_is_the_index_s_own(server, method):
         ({"rescore": 3}, "`rescore` is at least `top_k`"),
         ({"refine": 1}, "`refine` goes with `rescore`"),
         ({"refine": 9, "rescore": 9}, "less than or equal to 5"),
-        ({"rescore": 61}, "holds 60 documents"),
+        ({"rescore": 61}, "holds 60 documents: ask for a rescore from 1 to 60"),
         ({"method": "bm25", "rescore": 9}, "A baseline takes no `rescore`"),
         ({"method": "tf-idf"}, "'influence', 'bm25' or 'hidden-states'"),
     ],
@@ -103,11 +103,14 @@ def test_what_cannot_be_explained(server):
     assert explain(server, "river/1", index="none").status_code == 404
 
 
-def test_an_index_without_factors_says_how_to_build_one(twin, live):
+def test_an_index_without_what_is_needed_says_how_to_build_one(twin, live):
     server = live(twin())
-    for refused in (server.ask(rescore=9), explain(server, "doc/1")):
-        assert (refused.status_code, refused.json()["error"]["code"]) == (422, "index_lacks")
-        assert "--factors" in refused.json()["detail"]
+    asked = {"--factors": [server.ask(rescore=9), explain(server, "doc/1")]}
+    asked["--embeddings"] = [server.ask(method="hidden-states")]
+    for option, answers in asked.items():
+        for refused in answers:
+            assert (refused.status_code, refused.json()["error"]["code"]) == (422, "index_lacks")
+            assert option in refused.json()["detail"]
 
 
 class Rescoring:
