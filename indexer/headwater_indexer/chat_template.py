@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from headwater_indexer.conversation import ASSISTANT, Message
 from headwater_indexer.errors import CorpusError
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
-_MARK = "\u2063headwater{}\u2063"  # stands in for a turn's words, to see where a template puts them
+_MARK = "\u2063headwater\u2063"  # stands in for a turn's words, to see where a template puts them
+_OPENING = "<think>"
+_THOUGHT = re.compile(rf"(\s*{_OPENING}(.*?)</think>\s*)", re.DOTALL)
 Turns = Sequence[Message]
 
 
@@ -64,26 +67,54 @@ def _spans(tokenizer: PreTrainedTokenizerBase, messages: Turns, text: str, docum
     The template is run once more with marks in place of the words: what stands around the marks must stand, the same,
     around the words.
     """
-    spoken = [number for number, turn in enumerate(messages) if turn["role"] == ASSISTANT]
-    marked = [dict(turn) for turn in messages]
-    for number in spoken:
-        marked[number]["content"] = _MARK.format(number)
-    around = re.split(_MARK.format(r"\d+"), _rendered(tokenizer, marked, document))
-    place = len(around[0])
+    spoken: list[_Spoken] = []
+    marked: list[Message] = []
+    for turn in messages:
+        if turn["role"] == ASSISTANT:
+            spoken.append(_Spoken.of(turn))
+            marked.append({**turn, "content": spoken[-1].before + _MARK})
+        else:
+            marked.append(turn)
+    around = _rendered(tokenizer, marked, document).split(_MARK)
     if len(around) != len(spoken) + 1 or not text.startswith(around[0]):
         raise _altered(document)
-    for number, following in zip(spoken, around[1:], strict=True):
-        words = str(messages[number]["content"])
-        # Many templates take the white space around a turn away.
-        for said in (words, words.strip(), words.lstrip(), words.rstrip()):
-            if text.startswith(said + following, place):
-                break
-        else:
+    place = len(around[0])
+    for answer, before, following in zip(spoken, around, around[1:], strict=False):
+        said = answer.as_rendered(text, place, following)
+        if said is None:
             raise _altered(document)
-        yield place, place + len(said)
+        yield place - answer.thought_length(before), place + len(said)
         place += len(said) + len(following)
     if place != len(text):
         raise _altered(document)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Spoken:
+    """What the assistant says in a turn: a thought, which some templates leave out of all turns but the last, and the
+    words after it."""
+
+    before: str  # of the content, up to the words
+    thought: str
+    words: str
+
+    @classmethod
+    def of(cls, turn: Message) -> "_Spoken":
+        content, apart = str(turn["content"]), turn.get("reasoning_content")
+        if (found := _THOUGHT.match(content)) is not None:
+            return cls(before=found[1], thought=found[2].strip(), words=content[found.end() :])
+        return cls(before="", thought=apart.strip() if isinstance(apart, str) else "", words=content)
+
+    def as_rendered(self, text: str, place: int, following: str) -> str | None:
+        """The words as they stand at this place; many templates take the white space around a turn away."""
+        words = self.words
+        forms = (words, words.strip(), words.lstrip(), words.rstrip())
+        return next((said for said in forms if text.startswith(said + following, place)), None)
+
+    def thought_length(self, before: str) -> int:
+        """How many characters at the end of what stands before the words are the thought, with what opens it."""
+        start = before.rfind(_OPENING)
+        return len(before) - start if self.thought and start >= 0 and self.thought in before[start:] else 0
 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, messages: Turns, document: str) -> str:

@@ -41,8 +41,8 @@ def select_layers(model: PreTrainedModel, selection: str = "mlp") -> list[Layer]
     the model under it. Anything else is a pattern: a regular expression that is searched in the layer's path, or a
     shell pattern such as `*.c_fc`. Several are separated by commas; one with a ! before it leaves layers out.
 
-    Raises ModelError with the layer's name when one that a keyword takes in cannot be watched, and with the names that
-    there are when a keyword or pattern takes in none.
+    Raises ModelError with the layer's name when one that a keyword takes in cannot be watched, or all that a pattern
+    takes in, and with the names that there are when nothing is left.
     """
     candidates = watchable_layers(model)
     refused = refused_layers(model)

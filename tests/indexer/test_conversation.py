@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -141,6 +142,31 @@ def test_a_model_without_a_template_takes_prompts_and_refuses_conversations(toke
         encoder.document(CHAT)
     pair = Document(id="pair", prompt="the river", text=" feeds the lake", source=None, metadata={})
     assert tokenizer.decode(counted(encoder.document(pair))) == " feeds the lake"
+
+
+# Thoughts stand in the last answer alone, as Qwen 3 has them.
+THINKING = (
+    "{% for m in messages %}<{{ m.role }}>{% set words = m.content.split('</think>')[-1].lstrip('\\n') %}"
+    "{% set thought = m.reasoning_content or m.content.split('</think>')[0].split('<think>')[-1].strip() %}"
+    "{% if loop.last %}<think>\n{{ thought if thought != words else '' }}\n</think>\n\n{% endif %}"
+    "{{ words }}<|endoftext|>{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_thoughts_count_where_the_template_keeps_them(tokenizer: PreTrainedTokenizerFast, apart: bool) -> None:
+    def turn(thought: str, words: str) -> Message:
+        if apart:
+            return {"role": "assistant", "content": words, "reasoning_content": thought}
+        return {"role": "assistant", "content": f"<think>\n{thought}\n</think>\n\n{words}"}
+
+    turns = (TURNS[0], turn("a lake", "to the lake"), TURNS[2], turn("the mill", "to the mill"))
+    chatting = with_template(tokenizer, THINKING)
+    windows = Encoder(chatting, 200).document(replace(CHAT, messages=turns))
+    said = f"to the lake{END}<think>\nthe mill\n</think>\n\nto the mill{END}"
+    assert chatting.decode(counted(windows)) == said
+    plain = Encoder(chatting, 200).document(replace(CHAT, messages=(TURNS[0], {**TURNS[1], "content": "to the lake"})))
+    assert chatting.decode(counted(plain)) == f"to the lake{END}"  # an empty thought is the template's own
 
 
 @pytest.mark.parametrize(
