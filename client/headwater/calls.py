@@ -2,19 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from headwater.types import (
     Answer,
     AttributeRequest,
     Attribution,
+    BatchAttribution,
+    BatchRequest,
     DocumentRecord,
+    ExplainRequest,
+    Explanation,
+    Filters,
+    Finder,
     Health,
     IndexInfo,
     IndexList,
     Message,
     Part,
+    Question,
     Score,
     Sign,
 )
@@ -39,44 +46,83 @@ def attribute(
     response: str,
     prompt: str | None = None,
     messages: Sequence[Message | Mapping[str, str]] | None = None,
+    span: tuple[int, int] | None = None,
     top_k: int = 10,
     index: str = "default",
     score: Score = "relatif",
     sign: Sign = "positive",
+    filters: Filters | Mapping[str, Any] | None = None,
     include: Sequence[Part] = ("text", "metadata"),
+    rescore: int | None = None,
+    refine: int | None = None,
+    method: Finder | None = None,
     timeout: float | None = None,
 ) -> Call[Attribution]:
     """The training documents that made the model give `response` to `prompt`, most influential first.
 
-    | option   | meaning                                                                          | default    |
-    |----------|----------------------------------------------------------------------------------|------------|
-    | response | what the model wrote                                                             |            |
-    | prompt   | the text before it; or give `messages`                                           |            |
-    | messages | the conversation before it, as {"role": ..., "content": ...}                     |            |
-    | top_k    | how many documents, 1 to 1000                                                    | 10         |
-    | index    | which of the server's indexes to search                                          | "default"  |
-    | score    | "relatif", "influence" or "cosine"                                               | "relatif"  |
-    | sign     | "positive": made the response likelier; "negative": less likely                  | "positive" |
-    | include  | what to return of each document: "text", "metadata"                              | both       |
-    | timeout  | seconds to wait for the answer, where the client's own do not fit                |            |
+    | option   | meaning                                                                          | default     |
+    |----------|----------------------------------------------------------------------------------|-------------|
+    | response | what the model wrote                                                             |             |
+    | prompt   | the text before it; or give `messages`                                           |             |
+    | messages | the conversation before it, as {"role": ..., "content": ...}                     |             |
+    | span     | ask about response[start:stop] alone; the rest of it is context                  | all of it   |
+    | top_k    | how many documents, 1 to 1000                                                    | 10          |
+    | index    | which of the server's indexes to search                                          | "default"   |
+    | score    | "relatif", "influence" or "cosine"                                               | "relatif"   |
+    | sign     | "positive": made the response likelier; "negative": less likely                  | "positive"  |
+    | filters  | which documents to search: {"must": [{"key": "metadata.year", "equals": 1603}]}  | all         |
+    | include  | what to return of each document: "text", "metadata"                              | both        |
+    | rescore  | score so many of the best again without projections: better, and slower          | none        |
+    | refine   | steps past EK-FAC in doing so                                                    | 0           |
+    | method   | "influence", or a baseline: "bm25", "hidden-states"                              | "influence" |
+    | timeout  | seconds to wait for the answer, where the client's own do not fit                |             |
 
     Raises ValueError (pydantic's) for a question that cannot be asked, APIError when there is no answer to it.
     Scores are estimates, and no proof.
     """
-    request = AttributeRequest.model_validate(
-        {
-            "prompt": prompt,
-            "messages": None if messages is None else [_plain(message) for message in messages],
-            "response": response,
-            "top_k": top_k,
-            "index": index,
-            "score": score,
-            "sign": sign,
-            "include": list(include),
-        }
-    )
-    content = request.model_dump_json(exclude_none=True).encode()
+    asked = _asked(prompt, messages, response, span, index)
+    options = {"filters": filters, "rescore": rescore, "refine": refine, "method": method}
+    asked |= {"top_k": top_k, "score": score, "sign": sign, "include": list(include), **_given(options)}
+    content = _content(AttributeRequest.model_validate(asked))
     return Call(method="POST", path="/v1/attribute", answer=Attribution, content=content, timeout=timeout)
+
+
+def attribute_batch(
+    questions: Sequence[AttributeRequest | Mapping[str, Any]], *, timeout: float | None = None
+) -> Call[BatchAttribution]:
+    """Answers to up to 64 questions, in their order; each item has an `attribution`, or an `error` of its own.
+
+    A question is an AttributeRequest, or a mapping of its fields: {"prompt": ..., "response": ...}.
+    """
+    content = _content(BatchRequest.model_validate({"questions": list(questions)}))
+    return Call(method="POST", path="/v1/attribute/batch", answer=BatchAttribution, content=content, timeout=timeout)
+
+
+def explain(
+    *,
+    response: str,
+    document_ids: Sequence[str],
+    prompt: str | None = None,
+    messages: Sequence[Message | Mapping[str, str]] | None = None,
+    span: tuple[int, int] | None = None,
+    index: str = "default",
+    refine: int | None = None,
+    timeout: float | None = None,
+) -> Call[Explanation]:
+    """Which tokens of these documents, and of the response, their influence on it is made of.
+
+    The index must have been built with `--factors`. Options are as for `attribute`. Slow: some passes through the model
+    for each document.
+    """
+    asked = _asked(prompt, messages, response, span, index) | {"document_ids": list(document_ids)}
+    content = _content(ExplainRequest.model_validate(asked | _given({"refine": refine})))
+    return Call(method="POST", path="/v1/explain", answer=Explanation, content=content, timeout=timeout)
+
+
+def reload(name: str = "default", *, timeout: float | None = None) -> Call[IndexInfo]:
+    """Let the server open an index anew, and serve it if it is whole; wants an administrator's key. Never retried."""
+    path = f"/v1/indexes/{_segment(name)}/reload"
+    return Call(method="POST", path=path, answer=IndexInfo, timeout=timeout, retried=False)
 
 
 def attribution(id: str, *, timeout: float | None = None) -> Call[Attribution]:
@@ -106,6 +152,28 @@ def index(name: str = "default", *, timeout: float | None = None) -> Call[IndexI
 def health(*, timeout: float | None = None) -> Call[Health]:
     """Whether the server answers questions now; never retried. Raises ServiceUnavailableError while it does not."""
     return Call(method="GET", path="/health", answer=Health, timeout=timeout, retried=False)
+
+
+def _asked(
+    prompt: str | None,
+    messages: Sequence[Message | Mapping[str, str]] | None,
+    response: str,
+    span: tuple[int, int] | None,
+    index: str,
+) -> dict[str, Any]:
+    """What every question about a response has, as far as it was given."""
+    said = {"prompt": prompt, "messages": None if messages is None else [_plain(message) for message in messages]}
+    chosen = None if span is None else {"start": span[0], "stop": span[1]}
+    return _given({**said, "span": chosen}) | {"response": response, "index": index}
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what was left out: an older server knows not every option."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _content(question: Question) -> bytes:
+    return question.model_dump_json(exclude_unset=True, by_alias=True).encode()
 
 
 def _plain(message: Message | Mapping[str, str]) -> dict[str, str]:

@@ -122,10 +122,13 @@ class Client(Core):
         self._http = http_client or httpx2.Client(trust_env=self._trust_env)
 
     attribute = blocking(calls.attribute)
+    attribute_batch = blocking(calls.attribute_batch)
     attribution = blocking(calls.attribution)
+    explain = blocking(calls.explain)
     document = blocking(calls.document)
     indexes = blocking(calls.indexes)
     index = blocking(calls.index)
+    reload = blocking(calls.reload)
     health = blocking(calls.health)
 
     def close(self) -> None:
@@ -172,10 +175,13 @@ class AsyncClient(Core):
         self._http = http_client or httpx2.AsyncClient(trust_env=self._trust_env)
 
     attribute = awaitable(calls.attribute)
+    attribute_batch = awaitable(calls.attribute_batch)
     attribution = awaitable(calls.attribution)
+    explain = awaitable(calls.explain)
     document = awaitable(calls.document)
     indexes = awaitable(calls.indexes)
     index = awaitable(calls.index)
+    reload = awaitable(calls.reload)
     health = awaitable(calls.health)
 
     async def close(self) -> None:

@@ -146,15 +146,15 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def ask(request: pytest.FixtureRequest, server: ScriptedServer) -> Callable[..., Any]:
     """Ask the server one question, with each of the two clients: ask("document", "d1", options={...})."""
 
-    def with_client(method: str, *args: Any, options: dict[str, Any], **kwargs: Any) -> Any:
+    def with_client(method: str, /, *args: Any, options: dict[str, Any], **kwargs: Any) -> Any:
         with Client(**options) as client:
             return getattr(client, method)(*args, **kwargs)
 
-    async def with_async_client(method: str, *args: Any, options: dict[str, Any], **kwargs: Any) -> Any:
+    async def with_async_client(method: str, /, *args: Any, options: dict[str, Any], **kwargs: Any) -> Any:
         async with AsyncClient(**options) as client:
             return await getattr(client, method)(*args, **kwargs)
 
-    def ask(method: str, *args: Any, options: dict[str, Any] | None = None, **kwargs: Any) -> Any:
+    def ask(method: str, /, *args: Any, options: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         options = {"base_url": server.url} | (options or {})
         if request.param == "Client":
             return with_client(method, *args, options=options, **kwargs)

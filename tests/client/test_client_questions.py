@@ -5,7 +5,7 @@ import inspect
 import httpx2
 import pytest
 
-from headwater import AsyncClient, Client, Message
+from headwater import AsyncClient, AttributeRequest, Client, Condition, Filters, Message
 
 
 def test_attribute_asks_and_answers(server, ask, attribution):
@@ -26,6 +26,61 @@ def test_attribute_asks_and_answers(server, ask, attribution):
     assert [(hit.rank, hit.document_id, hit.score) for hit in answer.data] == [(1, "d1", 12.4), (2, "d2", 3.1)]
     assert answer.sources[1].source is None
     assert answer.request_id == "req-7"
+
+
+def test_options_travel_only_where_they_are_given(server, ask, attribution):
+    server.reply(attribution)
+    filters = Filters(must=[Condition(key="source", one_of=["a", "b"])], should=[])
+    for given in (filters, {"must": [{"key": "source", "in": ["a", "b"]}], "should": []}):
+        ask(
+            "attribute",
+            prompt="p",
+            response="a word",
+            span=(2, 6),
+            filters=given,
+            rescore=50,
+            refine=2,
+            method="influence",
+        )
+        sent = server.asked[-1].json
+        assert sent["span"] == {"start": 2, "stop": 6}
+        assert sent["filters"] == {"must": [{"key": "source", "in": ["a", "b"]}], "should": []}
+        assert (sent["rescore"], sent["refine"], sent["method"]) == (50, 2, "influence")
+
+
+def test_a_batch_has_an_answer_or_an_error_for_each(server, ask, attribution):
+    error = {"message": "Too long.", "type": "invalid_request_error", "code": "too_long", "param": "response"}
+    server.reply(
+        {
+            "object": "list",
+            "data": [
+                {"position": 0, "status": 200, "attribution": attribution},
+                {"position": 1, "status": 422, "error": error},
+            ],
+        }
+    )
+    good, bad = ask(
+        "attribute_batch", [{"prompt": "p", "response": "r"}, AttributeRequest(prompt="", response="x")]
+    ).data
+    assert (server.asked[0].method, server.asked[0].path) == ("POST", "/v1/attribute/batch")
+    assert server.asked[0].json == {"questions": [{"prompt": "p", "response": "r"}, {"prompt": "", "response": "x"}]}
+    assert good.attribution.data[0].document_id == "d1"
+    assert (bad.attribution, bad.status, bad.error.code) == (None, 422, "too_long")
+    with pytest.raises(ValueError, match="at least 1 item"):
+        ask("attribute_batch", [])
+
+
+def test_explain_and_reload_ask_and_answer(server, ask, attribution, index_info):
+    token = {"text": " be", "start": 2, "stop": 5, "influence": 0.7}
+    explained = {"document_id": "d1", "score": 0.7, "document": [token], "response": [token]}
+    parts = {name: attribution[name] for name in ("model", "index", "usage", "timings_ms")}
+    server.reply({"object": "explanation", **parts, "data": [explained]})
+    server.reply(index_info)
+    answer = ask("explain", prompt="To", response=" be", document_ids=["d1"])
+    assert server.asked[0].json == {"prompt": "To", "response": " be", "index": "default", "document_ids": ["d1"]}
+    assert answer.data[0].response[0].influence == 0.7
+    assert ask("reload", "default").name == "default"
+    assert (server.asked[1].method, server.asked[1].path) == ("POST", "/v1/indexes/default/reload")
 
 
 def test_an_attribution_of_a_chat_is_asked_for_by_its_id(server, ask, attribution):
