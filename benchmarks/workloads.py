@@ -1,15 +1,27 @@
 """What the speed benchmarks run: models of real configurations with random weights, and windows of random tokens."""
 
-from collections.abc import Sequence
+import json
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from headwater_indexer.windows import Window
 
+CHARACTERS = 3  # in a token, about
 Family = Literal["gpt2", "llama", "llama-1b"]
 
 CONFIGS: dict[Family, PretrainedConfig] = {
@@ -59,3 +71,36 @@ def mixed_lengths(count: int, longest: int) -> list[int]:
     draw = np.random.default_rng(1)
     lengths = np.exp(draw.normal(np.log(longest / 3), 0.9, size=count))
     return [int(length) for length in lengths.clip(8, longest)]
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A byte-level BPE trained on Python's own sources, as the tokenizer of the model in `folder`."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=4096, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(_sources(1 << 20), trainer)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+
+
+def write_corpus(path: Path, lengths: Sequence[int]) -> None:
+    """JSON Lines: pieces of Python's own sources, of about these lengths in tokens."""
+    text = "".join(_sources(CHARACTERS * sum(lengths)))
+    start = 0
+    with path.open("w", encoding="utf-8") as file:
+        for length in lengths:
+            stop = start + CHARACTERS * length
+            file.write(json.dumps({"text": text[start:stop]}) + "\n")
+            start = stop % (len(text) - CHARACTERS * max(lengths))
+
+
+def _sources(characters: int) -> Iterator[str]:
+    """At least as many characters of the standard library, if it has them."""
+    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        if characters <= 0:
+            return
+        text = path.read_text(encoding="utf-8", errors="replace")
+        characters -= len(text)
+        yield text

@@ -1,0 +1,41 @@
+"""The speed benchmarks run, and say what they promise; how fast this machine is decides no test."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def run_quick(script: str) -> dict[str, Any]:
+    run = subprocess.run([sys.executable, BENCHMARKS / script, "--quick"], capture_output=True, text=True, check=False)
+    report: dict[str, Any] = json.loads(run.stdout)
+    assert list(report)[-1] == "falls_short"
+    assert run.returncode == (1 if report["falls_short"] else 0), run.stderr
+    return report
+
+
+@pytest.mark.slow
+def test_the_capture_is_compared_with_the_eager_limit() -> None:
+    report = run_quick("capture.py")
+    assert set(report["results"]) == {"gpt2", "llama"}
+    for found in report["results"].values():
+        for part in ("full_windows", "mixed_lengths", "query"):
+            assert found[part]["ratio_to_limit"]["limit"] == 1
+            assert all(ratio > 0 for ratio in found[part]["ratio_to_limit"].values())
+        assert found["peak_bytes"]["capture 16"]["ratio_to_limit"] < 1.2  # memory does not depend on the load
+
+
+@pytest.mark.slow
+def test_the_build_is_compared_with_capture_alone() -> None:
+    report = run_quick("build.py")
+    steps = sum(report["seconds"].values()) + report["seconds_between_steps"]
+    measured = report["as_measured"]["build_speed"]
+    assert math.isclose(measured, report["seconds_capture_alone"] / steps, rel_tol=0.01)
+    assert report["at_100000_documents"]["build_speed"] > measured  # what is done once weighs less
+    assert report["at_100000_documents"]["store_passes"] < 0.15
