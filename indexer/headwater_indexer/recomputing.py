@@ -3,7 +3,8 @@
 The memory of long windows for one more forward pass: only each block's input is kept.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 
@@ -32,6 +33,23 @@ def recompute_blocks(model: PreTrainedModel) -> None:
         block.forward = partial(
             checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False, context_fn=_contexts
         )
+
+
+@contextmanager
+def keeping_activations(model: PreTrainedModel) -> Iterator[None]:
+    """Within it no block is computed again: for a graph that is gone through many times."""
+    recomputed = [
+        (module, module.forward)
+        for module in model.modules()
+        if isinstance(module.forward, partial) and module.forward.func is checkpoint
+    ]
+    for block, forward in recomputed:
+        block.forward = forward.args[0]
+    try:
+        yield
+    finally:
+        for block, forward in recomputed:
+            block.forward = forward
 
 
 class _Recomputing:

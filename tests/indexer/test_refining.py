@@ -1,6 +1,7 @@
 """Gauss-Newton products against torch's forward-mode derivatives, and conjugate gradients against a dense solution."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,7 @@ from headwater_indexer.ekfac.gauss_newton import GaussNewton
 from headwater_indexer.ekfac.refining import Steps, dot, refine, repeat
 from headwater_indexer.errors import ConfigurationError
 from headwater_indexer.layers import Layer, select_layers
+from headwater_indexer.recomputing import recompute_blocks
 from headwater_indexer.windows import Window
 
 
@@ -69,6 +71,17 @@ def test_products_are_those_of_forward_and_reverse_mode(
         error = sum(float((products[name][number] - part).square().sum()) for name, part in expected.items())
         assert error < 1e-8 * sum(float(part.square().sum()) for part in expected.values())
     torch.testing.assert_close(matrix.curvatures(directions), dot(directions, products), rtol=1e-4, atol=0)
+
+
+def test_products_of_a_model_whose_blocks_are_computed_again(make_model: Callable[..., PreTrainedModel]) -> None:
+    model, again = make_model("llama"), make_model("llama")
+    recompute_blocks(again)
+    layers, asked = select_layers(model, "mlp"), windows((24, 5))
+    directions = {layer.name: torch.ones(1, layer.out_dim, layer.in_dim) for layer in layers}
+    expected = GaussNewton(model, layers, asked, batch_tokens=40)(directions)
+    found = GaussNewton(again, layers, asked, batch_tokens=40)(directions)
+    torch.testing.assert_close(found, expected)
+    assert all(isinstance(block.forward, partial) for block in again.model.layers)
 
 
 class Dense:

@@ -26,6 +26,7 @@ from headwater_indexer.errors import ConfigurationError
 from headwater_indexer.layers import Layer
 from headwater_indexer.losses import call_options, has_plain_head
 from headwater_indexer.packed_attention import can_pack
+from headwater_indexer.recomputing import keeping_activations
 from headwater_indexer.windows import Window
 
 HEAD_TOKENS = 512  # whose logits are in memory at once
@@ -66,7 +67,7 @@ class GaussNewton:
             for number, seed in enumerate(self._curved(graph, _changes(graph, directions))):
                 derivatives = _backward(graph, seed)
                 for name, x, d in zip(graph.names, graph.inputs, derivatives, strict=True):
-                    products[name][number].addmm_(d.flatten(0, -2).float().T, x.float())
+                    products[name][number] += (d.flatten(0, -2).float().T @ x.float()).to(products[name].device)
         return {name: product / len(self._windows) for name, product in products.items()}
 
     def curvatures(self, directions: Mapping[str, Tensor]) -> Float[Tensor, " directions"]:
@@ -95,8 +96,13 @@ class GaussNewton:
         before = batch.targets.flatten().nonzero()[:, 0] - 1  # the positions that predict
         plain = has_plain_head(model)
         # The other kernels of attention have no derivative of their backward pass.
-        math = sdpa_kernel(SDPBackend.MATH)
-        with _hooked(self._modules, keep), torch.enable_grad(), math, call_options(model, batch) as options:
+        with (
+            _hooked(self._modules, keep),
+            keeping_activations(model),
+            sdpa_kernel(SDPBackend.MATH),
+            torch.enable_grad(),
+            call_options(model, batch) as options,
+        ):
             top = model.base_model(**options).last_hidden_state if plain else model(**options).logits
         return _Graph(names, inputs, outputs, top.flatten(0, 1)[before])
 
@@ -128,7 +134,7 @@ def _changes(graph: _Graph, directions: Mapping[str, Tensor]) -> list[Float[Tens
         pushes = []
         for place in reached:
             x, output = graph.inputs[place], graph.outputs[place]
-            pushes.append((x @ directions[graph.names[place]][number].to(x.dtype).T).view_as(output))
+            pushes.append((x @ directions[graph.names[place]][number].to(x).T).view_as(output))
         (change,) = torch.autograd.grad([derivatives[place] for place in reached], beginning, pushes, retain_graph=True)
         found.append(change)
     return found
