@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import logging
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from headwater_indexer.adapters import Adapter, find_adapter
 from headwater_indexer.errors import ConfigurationError, ModelError
@@ -111,10 +112,11 @@ def _load_model(
 
 
 def quiet_loading() -> None:
-    """For commands: transformers' advice is left out (what matters of it is an error of ours), and its bars in logs."""
-    logging.set_verbosity_error()
+    """For commands: libraries' advice is left out (what matters of it is an error of ours), and their bars in logs."""
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if not sys.stderr.isatty():
-        logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()
 
 
 def choose_device(device: str) -> torch.device:

@@ -110,7 +110,15 @@ def watching_routed(
         nonlocal shape
         seen.clear()
         shape = (batch.input_ids.shape[0], batch.input_ids.shape[1])
-        losses = losses_backward(model, batch)
+        try:
+            losses = losses_backward(model, batch)
+        except RuntimeError as error:
+            if "in-place" not in str(error) and "inplace" not in str(error):
+                raise
+            raise ModelError(
+                f"this {type(model).__name__} alters the output of a watched layer in place, so that its gradient "
+                f"cannot be seen ({str(error).splitlines()[0]}). Choose other layers with --layers."
+            ) from error
         # An expert may well get no token of a batch.
         if missing := [layer.name for layer in plain if layer.name not in seen]:
             raise ModelError(

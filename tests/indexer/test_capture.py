@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from headwater_indexer.batches import Batch, batches, packs
-from headwater_indexer.capture import capturing
+from headwater_indexer.capture import Capture, capturing
 from headwater_indexer.errors import ModelError, NonFiniteGradient
 from headwater_indexer.layers import Layer, select_layers
 from headwater_indexer.moments import measure_moments
@@ -141,6 +141,24 @@ def test_a_layer_that_takes_no_part_is_named(make_model: MakeModel) -> None:
         pytest.raises(ModelError, match="layer spare took no part in the loss"),
     ):
         capture(windows())
+
+
+def test_a_model_that_alters_a_layers_output_in_place_is_told(make_model: MakeModel) -> None:
+    model = make_model("llama")
+    first = model.model.layers[0].self_attn.q_proj
+    layers = select_layers(model, "q_proj")
+    projections = make_projections("random", layers, rank=4, seed=1)
+    with (
+        capturing(model, layers, projections, batch_tokens=64) as capture,
+        pytest.raises(ModelError, match="LlamaForCausalLM alters the output of a watched layer in place"),
+    ):
+        doubled(capture, first)
+
+
+def doubled(capture: Capture, module: nn.Module) -> Tensor:
+    """Rows of a model that doubles the module's output, after the hook that watches it."""
+    module.register_forward_hook(lambda _, __, output: output.mul_(2))
+    return capture(windows())
 
 
 def test_counted_tokens_alone_make_a_row(make_model: MakeModel) -> None:
