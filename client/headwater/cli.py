@@ -5,14 +5,13 @@ import json
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from pydantic import ValidationError
 from rich.console import RenderableType
 
 from headwater import table
+from headwater.arguments import BAD_DATA, as_object, both, characters, questions_that_can_be_asked
 from headwater.client import Client
 from headwater.errors import (
     APIConnectionError,
@@ -22,10 +21,10 @@ from headwater.errors import (
     RateLimitError,
     ServiceUnavailableError,
 )
-from headwater.types import Answer, Score, Sign
+from headwater.types import Answer, Finder, IndexList, Score, Sign
 from headwater.wire import __version__
 
-BAD_DATA, UNREACHABLE, NOT_ALLOWED = 65, 69, 77  # as in sysexits.h
+UNREACHABLE, NOT_ALLOWED = 69, 77  # as in sysexits.h
 EXIT_CODES = {400: BAD_DATA, 404: BAD_DATA, 413: BAD_DATA, 422: BAD_DATA, 401: NOT_ALLOWED, 403: NOT_ALLOWED}
 
 app = typer.Typer(
@@ -34,6 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they would show the key
 )
 
+EXPLAINING, RELOADING = 300.0, 600.0  # seconds: passes through the model, and an index verified and loaded
+
+Span = Annotated[str | None, typer.Option(help="Ask about these characters of the response alone, as START:STOP.")]
 Index = Annotated[str, typer.Option(help="Which of the server's indexes.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the server's answer as JSON.")]
 
@@ -99,21 +101,67 @@ def attribute(
     sign: Annotated[
         Sign, typer.Option(help="positive: made the response likelier; negative: less likely.")
     ] = "positive",
+    span: Span = None,
+    filters: Annotated[
+        str | None,
+        typer.Option(help='Search these alone, as JSON: \'{"must": [{"key": "metadata.year", "equals": 1603}]}\'.'),
+    ] = None,
+    rescore: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Score so many of the best again: better, and slower.")
+    ] = None,
+    method: Annotated[Finder, typer.Option(help="influence, or a baseline to compare with.")] = "influence",
     as_json: AsJson = False,
 ) -> None:
     """Rank the training documents that made the model give this response to this prompt.
 
     Files are read to the byte, a last line end included: it is part of what the model saw. Scores are estimates.
     """
-    if prompt_file == response_file == "-":
-        raise typer.BadParameter("stdin can hold one of the prompt and the response, not both")
-    prompt, response = given("prompt", prompt, prompt_file), given("response", response, response_file)
+    prompt, response = both(prompt, prompt_file, response, response_file)
     client: Client = context.obj
-    try:
-        answer = client.attribute(prompt=prompt, response=response, top_k=top_k, index=index, score=score, sign=sign)
-    except ValidationError as error:
-        raise typer.BadParameter("; ".join(f"{found['loc'][0]}: {found['msg']}" for found in error.errors())) from error
+    with questions_that_can_be_asked():
+        answer = client.attribute(
+            prompt=prompt,
+            response=response,
+            span=characters(span),
+            top_k=top_k,
+            index=index,
+            score=score,
+            sign=sign,
+            filters=as_object(filters),
+            rescore=rescore,
+            method=None if method == "influence" else method,
+        )
     tell(answer, as_json, table.attribution(answer))
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Documents to explain.")],
+    prompt: Annotated[str | None, typer.Option(help="The text before the response, as the model saw it.")] = None,
+    response: Annotated[str | None, typer.Option(help="What the model wrote.")] = None,
+    prompt_file: Annotated[str | None, typer.Option(help="Read the prompt from this file; - for stdin.")] = None,
+    response_file: Annotated[str | None, typer.Option(help="Read the response from this file; - for stdin.")] = None,
+    index: Index = "default",
+    span: Span = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell which tokens the influence of documents on a response is made of, the strongest first."""
+    prompt, response = both(prompt, prompt_file, response, response_file)
+    client: Client = context.obj
+    with questions_that_can_be_asked():
+        answer = client.explain(
+            prompt=prompt, response=response, document_ids=ids, index=index, span=characters(span), timeout=EXPLAINING
+        )
+    tell(answer, as_json, table.explanation(answer))
+
+
+@app.command()
+def reload(context: typer.Context, index: Index = "default", as_json: AsJson = False) -> None:
+    """Let the server open an index anew and serve it; wants an administrator's key."""
+    client: Client = context.obj
+    answer = client.reload(index, timeout=RELOADING)
+    tell(answer, as_json, table.indexes(IndexList(data=[answer])))
 
 
 @app.command()
@@ -141,23 +189,6 @@ def health(context: typer.Context, as_json: AsJson = False) -> None:
     client: Client = context.obj
     answer = client.health()
     tell(answer, as_json, [table.plain(f"{client.base_url} {answer.status}")])
-
-
-def given(name: str, text: str | None, file: str | None) -> str:
-    """The text of an option, or of the file that stands in for it."""
-    if (text is None) == (file is None):
-        raise typer.BadParameter(f"give exactly one of --{name} and --{name}-file")
-    if file is None:
-        return text or ""
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise typer.BadParameter(f"--{name}-file {file}: {error.strerror}") from error
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        typer.echo(f"headwater: --{name}-file {file} is not UTF-8: {error.reason} at byte {error.start}", err=True)
-        raise typer.Exit(BAD_DATA) from error
 
 
 def tell(answer: Answer, as_json: bool, readable: Iterable[RenderableType]) -> None:

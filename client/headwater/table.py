@@ -1,16 +1,18 @@
 """Answers as a person reads them in a terminal. Whatever a document holds is shown as text, never obeyed."""
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from headwater.types import Attribution, DocumentRecord, IndexList
+from headwater.types import Attribution, DocumentRecord, Explanation, IndexList, TokenInfluence
 
 FIRST_WORDS = 200  # characters of a document that a table looks at
+STRONGEST = 10  # tokens that a table shows of each side
 CAVEAT = "Scores are estimates of influence, and no proof that a document caused the response."
 
 
@@ -63,6 +65,18 @@ def attribution(answer: Attribution) -> Iterator[RenderableType]:
     yield _line(CAVEAT)
 
 
+def explanation(answer: Explanation) -> Iterator[RenderableType]:
+    """For each document its score, and the tokens of either side that it is most made of."""
+    for one in answer.data:
+        yield _line(f"{one.document_id}: {one.score:#.4g}")
+        tokens = _table("influence>", "in the document", "influence>", "in the response")
+        for mine, yours in zip_longest(_strongest(one.document), _strongest(one.response)):
+            _row(tokens, *_token(mine), *_token(yours))
+        yield tokens
+        yield Text()
+    yield _line(CAVEAT)
+
+
 def document(record: DocumentRecord) -> Iterator[RenderableType]:
     """A document's id, source and metadata, a blank line, and its text."""
     facts = {"id": record.id, "source": record.source, "tokens": record.tokens, **record.metadata}
@@ -90,6 +104,14 @@ def indexes(answer: IndexList) -> Iterator[RenderableType]:
             index.version[:15],
         )
     yield table
+
+
+def _strongest(tokens: Sequence[TokenInfluence]) -> list[TokenInfluence]:
+    return sorted(tokens, key=lambda token: -abs(token.influence))[:STRONGEST]
+
+
+def _token(token: TokenInfluence | None) -> tuple[str, str]:
+    return ("", "") if token is None else (f"{token.influence:#.3g}", token.text)
 
 
 def _table(*headings: str) -> Table:

@@ -40,6 +40,8 @@ def test_every_command_and_option_is_documented():
     assert {command.callback.__name__ for command in app.registered_commands} == {
         "attribute",
         "document",
+        "explain",
+        "reload",
         "indexes",
         "health",
     }
@@ -63,6 +65,57 @@ def test_attribute_is_a_ranked_table_with_credit_and_caveat(server, headwater, a
     assert "Scores are estimates of influence, and no proof" in out
     assert (code, err) == (0, "")
     assert (server.asked[0].json["top_k"], server.asked[0].json["sign"]) == (2, "negative")
+
+
+def test_options_of_a_question_travel(server, headwater, attribution):
+    server.reply(attribution)
+    filters = '{"must": [{"key": "source", "equals": "Hamlet"}]}'
+    code, _, err = headwater(*QUESTION, "--span", "1:3", "--filters", filters, "--rescore", "50")
+    assert (code, err) == (0, "")
+    sent = server.asked[0].json
+    assert (sent["span"], sent["filters"], sent["rescore"]) == ({"start": 1, "stop": 3}, json.loads(filters), 50)
+    assert "method" not in sent
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--span", "3"], "--span takes START:STOP"),
+        (["--span", "3:2"], "a `start` below its `stop`"),
+        (["--filters", "{"], "--filters is not JSON"),
+        (["--filters", "[]"], "--filters is not a JSON object"),
+        (["--filters", '{"must": [{"key": "x", "equals": 1}]}'], "a key is `source`"),
+        (["--method", "bm25", "--rescore", "50"], "a baseline takes no `rescore`"),
+    ],
+)
+def test_options_that_cannot_be_meant(server, headwater, options, sentence, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("TERMINAL_WIDTH", "400")
+    code, _, err = headwater(*QUESTION, *options)
+    assert code == 2
+    assert sentence in err
+    assert server.asked == []
+
+
+def test_explain_shows_the_strongest_tokens_of_both_sides(server, headwater, attribution):
+    tokens = [{"text": f" word{n}", "start": n, "stop": n + 1, "influence": n / 10} for n in range(-12, 3)]
+    explained = {"document_id": "d1", "score": 0.7, "document": tokens, "response": [tokens[-1] | {"text": HOSTILE}]}
+    parts = {name: attribution[name] for name in ("model", "index", "usage", "timings_ms")}
+    server.reply({"object": "explanation", **parts, "data": [explained]})
+    code, out, _ = headwater("explain", "d1", *QUESTION[1:])
+    assert code == 0
+    assert out.splitlines()[0] == "d1: 0.7000"
+    assert "-1.20  word-12" in out
+    assert "word1" not in out.split()
+    assert not set(out) & set("\x1b\x9b\u202e\u200b\x00")
+    assert server.asked[0].json["document_ids"] == ["d1"]
+
+
+def test_reload_shows_what_is_served_now(server, headwater, index_info):
+    server.reply(index_info)
+    code, out, _ = headwater("reload", "--index", "default")
+    assert (code, server.asked[0].path) == (0, "/v1/indexes/default/reload")
+    assert "gpt2@607a30d7" in out
 
 
 def test_an_answer_without_documents_says_so(server, headwater, attribution):
