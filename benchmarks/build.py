@@ -5,7 +5,7 @@
 A GPT-2 of 6 layers and width 384 with random weights indexes a corpus of Python's own sources, cut into documents of
 mixed lengths, with the default options. Capture alone runs over the same windows, half before the build and half after
 it. 100,000 documents would take a CPU hours, so their build is put together: steps that go document by document
-are scaled, the second moments by the tokens of the sample that so large a corpus is given, and the rest (loading,
+are scaled, second moments and the Hessian by the samples that so large a corpus is given, and the rest (loading,
 projections, the timed probe) is taken as it is. A model so small is the hard case: a pass over the store costs the same
 whatever the model's width, and capture grows with it. Prints one JSON object; the exit code is 0 only when nothing
 falls short.
@@ -27,6 +27,7 @@ from headwater_indexer.build import build_index
 from headwater_indexer.capture import capturing
 from headwater_indexer.checkpoint import Checkpoint, load_checkpoint
 from headwater_indexer.corpus import read_documents
+from headwater_indexer.gradients import documents_for_hessian
 from headwater_indexer.layers import Layer, select_layers
 from headwater_indexer.moments import sample_tokens
 from headwater_indexer.options import BuildOptions
@@ -39,7 +40,8 @@ BUILD_TARGET = 0.85  # of the speed of capture alone
 STORE_TARGET = 0.15  # of the time of capture alone
 CAPTURE = "gradients"  # names of the build's steps
 SAMPLED = "second moments"
-STORE = ("Hessian", "whitened rows")
+HESSIAN = "Hessian"
+ROWS = "rows"  # in a corpus this small all gradients are on the disk before, and this step whitens and writes
 NOTHING = Spent(0, 0)
 
 
@@ -47,7 +49,7 @@ def capture_alone(
     checkpoint: Checkpoint, layers: Sequence[Layer], windows: Sequence[Window], options: BuildOptions
 ) -> Spent:
     """Of windows that are tokens already; no row is kept."""
-    projections = make_projections("random", layers, rank=options.rank, seed=0)
+    projections = make_projections("random", layers, rank=options.rows(layers).rank, seed=0)
     with capturing(checkpoint.model, layers, projections, batch_tokens=options.batch_tokens) as capture:
         list(capture.batches(windows[:4]))
         begin = Spent.so_far()
@@ -74,42 +76,47 @@ def measure(documents: int, folder: Path) -> dict[str, Any]:
     whole = Spent.so_far() - begin
     alone += capture_alone(checkpoint, layers, windows[1::2], options)
 
-    scaled = at_scale(watch.spent, whole, layers, options, documents=documents, tokens=manifest.tokens)
+    scaled = at_scale(watch.spent, layers, options, documents=documents, tokens=manifest.tokens, width=manifest.width)
+    between = whole - sum(watch.spent.values(), NOTHING)
     factor = AT_SCALE / documents
     return {
         "documents": documents,
         "tokens": manifest.tokens,
+        "rank": options.rows(layers).rank,
         "columns": manifest.width,
         "moment_tokens": options.moment_tokens,
         "seconds": {name: round(spent.clock, 3) for name, spent in watch.spent.items()},
-        "seconds_between_steps": round((whole - sum(watch.spent.values(), NOTHING)).clock, 3),
+        "seconds_between_steps": round(between.clock, 3),
         "seconds_capture_alone": round(alone.clock, 3),
-        "as_measured": shares(alone, whole, watch.spent, 1),
-        f"at_{AT_SCALE}_documents": shares(alone * factor, scaled, watch.spent, factor),
+        "as_measured": shares(alone, watch.spent, between),
+        f"at_{AT_SCALE}_documents": shares(alone * factor, scaled, between),
     }
 
 
 def at_scale(
     spent: dict[str, Spent],
-    whole: Spent,
     layers: Sequence[Layer],
     options: BuildOptions,
     *,
     documents: int,
     tokens: int,
-) -> Spent:
-    """What the build of AT_SCALE documents like these takes with the default sample."""
-    once = whole - sum(spent.values(), NOTHING)
-    by_document = sum((took for name, took in spent.items() if name != SAMPLED), NOTHING)
-    corpus = tokens * AT_SCALE // documents
-    sampled = sample_tokens(layers, corpus=corpus, at_most=BuildOptions().moment_tokens)
-    return once + by_document * (AT_SCALE / documents) + spent[SAMPLED] * (sampled / min(tokens, options.moment_tokens))
+    width: int,
+) -> dict[str, Spent]:
+    """What each step takes for AT_SCALE documents like these, with the default samples."""
+    factor = AT_SCALE / documents
+    scaled = {name: took * factor for name, took in spent.items()}
+    sampled = sample_tokens(layers, corpus=int(tokens * factor), at_most=BuildOptions().moment_tokens)
+    scaled[SAMPLED] = spent[SAMPLED] * (sampled / min(tokens, options.moment_tokens))
+    fitted = documents_for_hessian(options, AT_SCALE, width, everything=False)
+    scaled[HESSIAN] = spent[HESSIAN] * (fitted / documents)
+    return scaled
 
 
-def shares(alone: Spent, whole: Spent, spent: dict[str, Spent], factor: float) -> dict[str, Any]:
+def shares(alone: Spent, spent: dict[str, Spent], between: Spent) -> dict[str, float]:
     """Speed of the build and time of the passes over the store, both over capture alone; by the clock and by the
     processor."""
-    store = sum((spent[name] for name in STORE), NOTHING) * factor
+    whole = sum(spent.values(), between)
+    store = spent[HESSIAN] + spent[ROWS]
     return {
         "build_speed": round(alone.clock / whole.clock, 3),
         "build_speed_by_processor": round(alone.processor / whole.processor, 3),
