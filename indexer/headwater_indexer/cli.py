@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from headwater_indexer import evaluation_commands
+from headwater_indexer import evaluation_commands, explain_command
 from headwater_indexer.checkpoint import quiet_loading
 from headwater_indexer.command_options import Device, Documents, Model, Revision, taking_build_options
 from headwater_indexer.errors import HeadwaterError
@@ -146,6 +146,7 @@ def check_model(
 
 app.command()(evaluation_commands.groundtruth)
 app.command()(evaluation_commands.evaluate)
+app.command()(explain_command.explain)
 
 
 def main() -> None:

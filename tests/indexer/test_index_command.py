@@ -199,6 +199,31 @@ def test_scores_are_written_from_candidates_that_are_scored_again(
         assert (found_code, message in err) == (code, True), err
 
 
+def test_explain_prints_the_tokens_of_named_and_of_found_documents(
+    run: Run, checkpoint_folder: Path, corpus_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "i"
+    words = ("--model", checkpoint_folder, "--documents", corpus_file, "--out", folder, "--rank", "6", "--factors")
+    assert run("build", *words)[0] == 0
+    asked = ("explain", folder, "--prompt", "the river", "--response", " feeds the lake")
+    code, out, err = run(*asked, "--document", "doc-007", "--document", "doc-002")
+    assert code == 0, err
+    named = json.loads(out)
+    assert [one["document_id"] for one in named] == ["doc-007", "doc-002"]
+    for one in named:
+        assert "".join(token["text"] for token in one["response"]) == " feeds the lake"
+        for side in ("document", "response"):
+            assert sum(token["influence"] for token in one[side]) == pytest.approx(one["score"], rel=1e-3)
+    code, out, _ = run(*asked, "--top-k", "2", "--refine", "1")
+    assert (code, len(json.loads(out))) == (0, 2)
+    for more, status, message in (
+        (("--document", "doc-999"), 2, "--document doc-999"),
+        (("--prompt", "the river " * 99), 2, "tokens"),
+    ):
+        code, _, err = run(*asked, *more)
+        assert (code, message in err, "Traceback" in err) == (status, True, False), err
+
+
 def test_every_command_and_option_is_documented() -> None:
     group = typer.main.get_command(cli.app)
     for name, command in group.commands.items():  # type: ignore[attr-defined]
