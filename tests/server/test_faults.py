@@ -84,6 +84,7 @@ def _status(client, question):
         return None
 
 
+@pytest.mark.slow
 def test_after_kill_9_under_load_the_next_process_serves_the_same(index_folder):
     code = "from headwater_server.cli import main; main()"
     with process(code, index_folder, "--port", "0", "--device", "cpu") as (server, client):

@@ -44,11 +44,16 @@ def spans(received):
 
 
 def test_spans_arrive_without_what_was_said(twin, live, collector, wait_until):
-    server = live(twin(), opentelemetry=True)
+    def before(pairs):
+        if sum(map(ord, "broken")) in pairs[0].input_ids:
+            raise FloatingPointError("secret text of the question")
+
+    server = live(twin(before=before), opentelemetry=True)
+    assert server.ask("broken secret").status_code == 500
     assert server.ask("secret words", prompt="secret prompt").status_code == 200
     server.client.get("/v1/documents/secret-id?index=secret-index", headers={"User-Agent": "secret agent"})
     server.client.get("/livez")
-    wait_until(lambda: len(list(spans(collector))) >= 2)
+    wait_until(lambda: len(list(spans(collector))) >= 3)
     assert b"secret" not in b"".join(collector)
     found = {
         attribute.value.string_value: {one.key: one.value for one in span.attributes}
