@@ -195,6 +195,7 @@ class _Build:
                     lambda: (torch.from_numpy(block) for block in counted(gradients, step)),
                     layout,
                     damping=options.damping,
+                    weights=self.plan.weights,
                 ).save(self.work.whitener)
         return Whitener.load(self.work.whitener, layout)
 
