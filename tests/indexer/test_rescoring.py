@@ -8,12 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.pytorch_utils import Conv1D
 
 from headwater_indexer.build import build_index
 from headwater_indexer.ekfac.factors import DAMPING
 from headwater_indexer.ekfac.influence import token_influences, window_influences
+from headwater_indexer.ekfac.pieces import with_pieces
 from headwater_indexer.errors import ConfigurationError, UsageError
 from headwater_indexer.index import Index
 from headwater_indexer.layers import Layer, select_layers
@@ -142,6 +143,21 @@ def test_the_tokens_of_either_side_sum_to_the_score(index: Index, refine: int) -
         assert "".join(token.text for token in explanation.document) == text
         assert "".join(token.text for token in explanation.response) == RESPONSE
         assert all(token.text == text[token.start : token.end] for token in explanation.document)
+
+
+def test_a_text_is_found_behind_a_prompt_that_says_the_same(tokenizer: PreTrainedTokenizerFast) -> None:
+    text = " the river"
+    ids = [*tokenizer("the river")["input_ids"], *tokenizer(text)["input_ids"], *tokenizer(text)["input_ids"]]
+    begin = len(tokenizer("the river")["input_ids"])
+    tokens = with_pieces(tokenizer, text, ids, np.arange(len(ids), dtype=np.float32), begin=begin)
+    assert [token.start for token in tokens[:begin]] == [None] * begin
+    assert "".join(token.text for token in tokens[:begin]) == "the river"
+    assert "".join(token.text for token in tokens if token.start is not None) == text
+    assert tokens[begin].start == 0
+    assert tokens[-1].start is None
+    assert [token.influence for token in tokens] == list(range(len(ids)))
+    cut = with_pieces(tokenizer, text, ids[: begin + 1], np.zeros(begin + 1), begin=begin)
+    assert (cut[-1].start, cut[-1].text) == (0, text[: cut[-1].end])
 
 
 def test_without_factors_nothing_is_rescored(

@@ -77,7 +77,8 @@ def _document_tokens(
     for window, values in zip(windows, by_position, strict=True):
         ids += window.input_ids[1:].tolist()
         influences += values[:-1].tolist()
-    return with_pieces(tokenizer, document.text, ids, np.asarray(influences))
+    begin = windows[0].first_target if document.prompt else 0
+    return with_pieces(tokenizer, document.text, ids, np.asarray(influences), begin=begin)
 
 
 def _response_tokens(

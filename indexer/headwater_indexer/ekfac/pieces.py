@@ -20,10 +20,16 @@ class TokenInfluence:
 
 
 def with_pieces(
-    tokenizer: PreTrainedTokenizerBase, text: str, ids: Sequence[int], influences: Float[np.ndarray, " tokens"]
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    ids: Sequence[int],
+    influences: Float[np.ndarray, " tokens"],
+    *,
+    begin: int = 0,
 ) -> tuple[TokenInfluence, ...]:
-    """The tokens `ids`, among which those of `text` stand next to one another; the last of them may be cut off."""
-    places = _places(tokenizer, text, ids)
+    """The tokens `ids`, among which those of `text` stand next to one another from the place `begin` or later; the
+    last of them may be cut off."""
+    places = _places(tokenizer, text, ids, begin)
     tokens = []
     for token, place, influence in zip(ids, places, influences, strict=True):
         start, end = place or (None, None)
@@ -32,13 +38,15 @@ def with_pieces(
     return tuple(tokens)
 
 
-def _places(tokenizer: PreTrainedTokenizerBase, text: str, ids: Sequence[int]) -> list[tuple[int, int] | None]:
+def _places(
+    tokenizer: PreTrainedTokenizerBase, text: str, ids: Sequence[int], begin: int
+) -> list[tuple[int, int] | None]:
     places: list[tuple[int, int] | None] = [None] * len(ids)
     if not tokenizer.is_fast:
         return places
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     wanted, known = list(encoded["input_ids"]), list(ids)
-    for start in range(len(known)):
+    for start in range(begin, len(known)):
         shared = min(len(wanted), len(known) - start)
         if known[start : start + shared] == wanted[:shared]:
             for place in range(shared):

@@ -4,7 +4,8 @@ G is the Gauss-Newton matrix of a sample, lambda per layer a share of the layer'
 first step gives EK-FAC's own direction at its best length; each further one costs as much and turns it.
 
 Two things keep it from overshooting. The damping: at 0.1 of the mean eigenvalue each step raised the LDS or left it
-(0.750, 0.765, 0.781, 0.782, 0.782), where at 0.001 it fell again from the third on (0.750, 0.767, 0.770, 0.762).
+(0.750, 0.765, 0.781, 0.782, 0.782), where at 0.001 it fell again after the third (0.750, 0.767, 0.770, 0.762; means
+over 16 queries on 512 passages of Shakespeare), though the objective went on falling on documents held out.
 And what is fitted to the sample alone: part of the sample is held out, and a gradient takes no further step once the
 quadratic objective x^T (G + lambda I) x / 2 - g^T x does not fall on that part.
 """
