@@ -199,6 +199,14 @@ def test_a_connection_that_never_finishes_its_head_is_closed(twin, live, monkeyp
     assert server.ask("still here").status_code == 200
 
 
+def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_head(twin, live):
+    server = live(twin())
+    assert server.client.get("/livez").status_code == 200
+    [connection] = server.server.server_state.connections
+    own = connection.transport.get_extra_info("socket")
+    assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_a_slow_answer_outlasts_the_limit_on_heads(twin, live, monkeypatch):
     monkeypatch.setattr("headwater_server.connections.HEAD_TIMEOUT", 0.2)
     server = live(twin(before=lambda _: time.sleep(0.3)))
