@@ -52,7 +52,6 @@ HEADWATER = [
     _headwater("--bytes 512, and BM25", "--bytes", "512", asked=("--method", "hybrid")),
     _headwater("--bytes 2048, and BM25", "--bytes", "2048", asked=("--method", "hybrid")),
     _headwater("--rescore all", asked=("--rescore", "all")),
-    _headwater("--rescore all --refine 2", asked=("--rescore", "all", "--refine", "2")),
 ]
 KRONFLUENCE = [
     _kronfluence("all", None, "damping a tenth of the mean"),
