@@ -86,13 +86,13 @@ def _plain_pass(model: PreTrainedModel, variant: str, ids: Tensor, mask: Tensor,
 
 
 def largest_batch(model: PreTrainedModel, tokens: int) -> int:
-    """The most windows of `tokens` tokens, a power of two or one and a half times that, of which the eager limit and
-    our capture both fit the GPU's memory in one batch."""
+    """The most windows of `tokens` tokens, a power of two or one and a half times that, with which every pass fits the
+    GPU's memory in one batch."""
     fitting = 1
     for rows in (number for power in range(12) for number in (2 * 2**power, 3 * 2**power)):
         windows = windows_of([tokens] * rows, model.config.vocab_size)
         try:
-            for variant in ("limit", "capture 16", "capture 64"):
+            for variant in ("training", "limit", "capture 64"):
                 prepare(variant, model, windows, rows)()
         except torch.cuda.OutOfMemoryError:
             break
