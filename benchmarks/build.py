@@ -3,13 +3,13 @@
     python benchmarks/build.py [--quick]
 
 A GPT-2 of 6 layers and width 384 with random weights indexes a corpus of Python's own sources, cut into documents of
-mixed lengths, with the default options, but second moments of an eighth of the tokens: by default a corpus so small is
-looked at whole, for accuracy, which costs as much as its capture and half as much again. Capture alone runs over the
-same windows, half before the build and half after it. 100,000 documents would take a CPU hours, so their build is put together: steps that go document by document
-are scaled, second moments and the Hessian by the samples that so large a corpus is given, and the rest (loading,
-projections, the timed probe) is taken as it is. A model so small is the hard case: a pass over the store costs the same
-whatever the model's width, and capture grows with it. Prints one JSON object; the exit code is 0 only when nothing
-falls short.
+mixed lengths, with the default options, but second moments of an eighth of the tokens: by default a corpus so small
+is looked at whole, for accuracy, which costs as much as its capture and half as much again. Capture alone runs over
+the same windows, half before the build and half after it. 100,000 documents would take a CPU hours, so their build is
+put together: steps that go document by document are scaled, second moments and the Hessian by the samples that so
+large a corpus is given, and the rest (loading, projections, the timed probe) is taken as it is. A model so small is
+the hard case: a pass over the store costs the same whatever the model's width, and capture grows with it. Prints one
+JSON object; the exit code is 0 only when nothing falls short.
 """
 
 import json
