@@ -45,7 +45,7 @@ def _logix(layers: str, rank: int, *, quick: bool = False, **settings: Any) -> P
 
 HEADWATER = [
     *(
-        _headwater(f"--bytes {count}", "--bytes", str(count), quick=count == 512)
+        _headwater(f"--bytes {count}", "--bytes", str(count), quick=count == 256)
         for count in (128, 256, 512, 768, 1024, 2048, 3072, 4096, 6400)
     ),
     *(_headwater(f"--rank {rank}, float32", "--rank", str(rank)) for rank in (22, 32, 48, 64, 128)),
