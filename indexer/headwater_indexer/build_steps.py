@@ -1,0 +1,287 @@
+"""The steps of a build. Each looks first whether it has been done, and leaves what it made in the folder."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from headwater_indexer.baselines.bm25 import FullText
+from headwater_indexer.baselines.hidden_states import HiddenStates
+from headwater_indexer.batches import Batch
+from headwater_indexer.capture import capturing, cutting
+from headwater_indexer.checkpoint import Checkpoint
+from headwater_indexer.coded_search import CodedSearch, coded_store
+from headwater_indexer.codes.budget import RowPlan
+from headwater_indexer.codes.coder import Coder
+from headwater_indexer.corpus import read_documents
+from headwater_indexer.documents import DocumentStore, DocumentWriter
+from headwater_indexer.durable import flush
+from headwater_indexer.ekfac.fitting import fit_factors
+from headwater_indexer.errors import CorpusError
+from headwater_indexer.estimate import Estimate, check_disk, estimate_build, measure_rate
+from headwater_indexer.gradients import (
+    document_rows,
+    hessian_shards,
+    sample_windows,
+    shard_ranges,
+)
+from headwater_indexer.hessian import Whitener
+from headwater_indexer.layers import Layer
+from headwater_indexer.manifest import (
+    HessianPart,
+    Manifest,
+    ModelPart,
+    ProjectionPart,
+    RowsPart,
+    WindowsPart,
+    describe_file,
+)
+from headwater_indexer.moments import measure_moments, sample_tokens
+from headwater_indexer.options import BuildOptions
+from headwater_indexer.progress import Progress, counted
+from headwater_indexer.projection import Projections, make_projections
+from headwater_indexer.search import write_flat_index
+from headwater_indexer.store.shards import ShardStore
+from headwater_indexer.windows import Encoder
+from headwater_indexer.workspace import Workspace
+
+PROBE_TOKENS = (1024, 8192)  # the fewest and the most that are captured before the build, to tell how long it takes
+PROBE_SHARE = 64  # one in so many of the corpus's tokens, between the two
+
+
+@dataclass(frozen=True)
+class BuildSteps:
+    """What one build works with, and the verbs of its recipe."""
+
+    checkpoint: Checkpoint
+    encoder: Encoder
+    layers: Sequence[Layer]
+    options: BuildOptions
+    plan: RowPlan
+    work: Workspace
+    progress: Progress
+
+    def read(self, documents: str) -> DocumentStore:
+        """The corpus in SQLite, with the number of windows and tokens of each document."""
+        if not self.work.documents.exists():
+            self._copy(documents)
+        store = DocumentStore(self.work.documents)
+        if not store.tokens():
+            raise CorpusError(f"{documents} holds no document of two tokens or more: there is nothing to attribute to")
+        return store
+
+    def _copy(self, documents: str) -> None:
+        unfinished, options = self.work.unfinished_documents, self.options
+        with DocumentWriter(unfinished) as writer, self.progress.step("documents", None, "doc") as step:
+            already = len(writer)
+            stream = read_documents(documents, options.fields, split=options.split)
+            for ordinal, document in enumerate(counted(stream, step)):
+                if ordinal >= already:
+                    windows = self.encoder.document(document, long=options.long_documents)
+                    writer.add(document, windows=len(windows), tokens=sum(len(window.input_ids) for window in windows))
+                elif not writer.matches(ordinal, document):
+                    raise CorpusError(
+                        f"{documents}: document {document.id!r} has changed since the build was interrupted: start "
+                        "again with --overwrite"
+                    )
+        flush(unfinished)
+        unfinished.replace(self.work.documents)
+
+    def estimate(self, store: DocumentStore, *, everything: bool) -> Estimate:
+        """What the rest will take, said; raises StorageError when the disk has not the room for it."""
+        options = self.options
+        fewest, most = PROBE_TOKENS
+        probe = self._sample(store, min(most, max(fewest, store.tokens() // PROBE_SHARE)))
+        projections = make_projections("random", self.layers, rank=self.plan.rank, seed=options.seed)
+        with capturing(self.checkpoint.model, self.layers, projections, batch_tokens=options.batch_tokens) as capture:
+            rate = measure_rate(capture.run, self._sample(store, 1)[0], probe)
+        estimate = estimate_build(
+            options,
+            self.layers,
+            documents=len(store),
+            windows=store.windows(),
+            tokens=store.tokens(),
+            tokens_per_second=rate,
+            keep_gradients=everything,
+        )
+        self.progress.say(str(estimate))
+        if not self.work.gradients.exists():
+            check_disk(self.work.folder, estimate.disk_bytes)
+        return estimate
+
+    def project(self, store: DocumentStore) -> Projections:
+        """The projections, fitted on a sample of the corpus where their kind wants one."""
+        path, options = self.work.projections, self.options
+        if not path.exists():
+            moments = None
+            if options.projection != "random":
+                tokens = sample_tokens(self.layers, corpus=store.tokens(), at_most=options.moment_tokens)
+                sample = self._sample(store, tokens)
+                with self.progress.step("second moments", len(sample), "batch") as step:
+                    moments = measure_moments(self.checkpoint.model, self.layers, counted(sample, step))
+            make_projections(
+                options.projection, self.layers, rank=self.plan.rank, seed=options.seed, moments=moments
+            ).save(path)
+        return Projections.load(path)
+
+    def fit_hessian(self, store: DocumentStore, projections: Projections, *, everything: bool) -> Whitener:
+        """The Hessian, from the gradients of a sample of the shards or of all, which stay on the disk until then."""
+        layout, options = projections.layout, self.options
+        if not self.work.whitener.exists():
+            gradients = self._capture_for_hessian(store, projections, everything=everything)
+            passes = 2 if options.hessian == "ekfac" else 1
+            with self.progress.step("Hessian", passes * len(gradients.manifest.shards), "shard") as step:
+                Whitener.fit(
+                    options.hessian,
+                    lambda: (torch.from_numpy(block) for block in counted(gradients, step)),
+                    layout,
+                    damping=options.damping,
+                    weights=self.plan.weights,
+                ).save(self.work.whitener)
+        return Whitener.load(self.work.whitener, layout)
+
+    def _capture_for_hessian(self, store: DocumentStore, projections: Projections, *, everything: bool) -> ShardStore:
+        """Begins at the first shard that is not there."""
+        width = projections.layout.width
+        gradients = ShardStore(self.work.gradients, width=width)
+        wanted = hessian_shards(self.options, len(store), width, everything=everything)
+        missing = [shard_ranges(len(store), width)[number] for number in wanted[len(gradients.manifest.shards) :]]
+        with self._capturing(store, projections, "gradients", missing) as rows_of:
+            for ordinals in missing:
+                gradients.append(rows_of(ordinals))
+        return gradients
+
+    def rows(
+        self, store: DocumentStore, projections: Projections, whiten: Whitener, *, keep_gradients: bool
+    ) -> ShardStore:
+        """The whitened rows, as they are or in codes, shard by shard: of gradients that are on the disk, which then go,
+        or captured here."""
+        width, plan = projections.layout.width, self.plan
+        coder = None if plan.exact else self._coder()
+        rows = ShardStore(self.work.rows, width=width) if coder is None else coded_store(self.work, coder)
+        gradients = ShardStore(self.work.gradients, width=width)
+        fitted_on = hessian_shards(self.options, len(store), width, everything=keep_gradients)
+        on_disk = dict(zip(fitted_on, gradients.manifest.shards, strict=False))
+        ranges = list(enumerate(shard_ranges(len(store), width)))
+        missing = ranges[len(rows.manifest.shards) :]
+        captured = [ordinals for number, ordinals in missing if number not in on_disk]
+        with self._capturing(store, projections, "rows", captured) as rows_of:
+            for number, ordinals in missing:
+                shard = on_disk.get(number)
+                block = rows_of(ordinals) if shard is None else gradients.read(shard)
+                whitened = whiten(torch.from_numpy(block)).numpy()
+                rows.append(whitened if coder is None else coder.encode(whitened))
+        if not keep_gradients:
+            for shard in gradients.manifest.shards:
+                gradients.discard(shard)
+        return rows
+
+    def _coder(self) -> Coder:
+        plan, path = self.plan, self.work.coder
+        if not path.exists():
+            Coder.make(width=plan.width, columns=plan.columns, block=plan.block, seed=self.options.seed).save(path)
+        return Coder.load(path)
+
+    @contextmanager
+    def _capturing(
+        self, store: DocumentStore, projections: Projections, name: str, shards: Sequence[range]
+    ) -> Iterator[Callable[[range], Float32[np.ndarray, "documents width"]]]:
+        """Gives a function from ordinals to their documents' projected gradients."""
+        options = self.options
+        tokens = sum(store.tokens(ordinals.stop) - store.tokens(ordinals.start) for ordinals in shards)
+        with (
+            self.progress.step(name, tokens, "tok") as step,
+            capturing(self.checkpoint.model, self.layers, projections, batch_tokens=options.batch_tokens) as capture,
+        ):
+            yield lambda ordinals: document_rows(
+                capture,
+                self.encoder,
+                store,
+                ordinals,
+                projections.layout.width,
+                long=options.long_documents,
+                step=step,
+            )
+
+    def index(self, rows: ShardStore) -> int:
+        """The search index, where rows are not codes, which are searched as they are; returns how many documents have
+        no gradient."""
+        if not self.plan.exact:
+            return int((CodedSearch.open(self._coder(), rows, self.plan.width).norms == 0).sum())
+        with self.progress.step("search index", len(rows.manifest.shards), "shard") as step:
+            norms = write_flat_index(self.work.search, self.work.norms, counted(rows, step), rows.manifest.width)
+        return int((norms == 0).sum())
+
+    def factors(self, store: DocumentStore) -> None:
+        """The EK-FAC factors of unprojected gradients, where asked for, from a sample of the corpus."""
+        options, path = self.options, self.work.factors
+        if not options.factors or path.exists():
+            return
+        sample = sample_windows(self.encoder, store, tokens=options.factor_tokens, long=options.long_documents)
+        with self.progress.step("EK-FAC factors", 2 * len(sample), "window") as step:
+            fit_factors(
+                path,
+                self.checkpoint.model,
+                self.layers,
+                sample,
+                batch_tokens=options.batch_tokens,
+                advance=step.advance,
+            )
+
+    def baselines(self, store: DocumentStore) -> None:
+        """The documents' words for BM25, and, where asked for, their mean hidden states."""
+        if not self.work.full_text.exists():
+            with self.progress.step("words", len(store), "doc") as step:
+                FullText.write(self.work.full_text, counted(store, step))
+        if not self.options.embeddings:
+            return
+        states = HiddenStates(self.checkpoint, batch_tokens=self.options.batch_tokens)
+        kept = ShardStore(self.work.embeddings, width=states.width)
+        with self.progress.step("hidden states", len(store), "doc") as step:
+            for ordinals in shard_ranges(len(store), states.width)[len(kept.manifest.shards) :]:
+                documents = counted(store.by_ordinal(ordinals), step)
+                texts = (self.encoder.document(document, long=self.options.long_documents) for document in documents)
+                kept.append(np.concatenate(list(states.blocks(texts))))
+
+    def describe(
+        self, estimate: Estimate, inputs_sha256: str, without_gradient: int, *, keep_gradients: bool
+    ) -> Manifest:
+        """The manifest, with the SHA-256 of every file."""
+        checkpoint, options = self.checkpoint, self.options
+        files = self.work.files(gradients=keep_gradients)
+        with self.progress.step("checksums", len(files), "file") as step:
+            described = tuple(describe_file(self.work.folder, file) for file in counted(files, step))
+        return Manifest(
+            headwater_version=version("headwater"),
+            created=int(time.time()),
+            inputs_sha256=inputs_sha256,
+            model=ModelPart(
+                id=checkpoint.id,
+                revision=checkpoint.revision,
+                architecture=type(checkpoint.model).__name__,
+                dtype=checkpoint.dtype,
+                weights_sha256=checkpoint.weights_sha256,
+                tokenizer_sha256=checkpoint.tokenizer_sha256,
+            ),
+            layers=tuple(layer.name for layer in self.layers),
+            projection=ProjectionPart(kind=options.projection, rank=self.plan.rank, seed=options.seed),
+            hessian=HessianPart(kind=options.hessian, damping=options.damping),
+            rows=RowsPart(columns=self.plan.columns, bits=self.plan.bits, block=self.plan.block, bytes=self.plan.bytes),
+            windows=WindowsPart(
+                max_length=self.encoder.max_length, long_documents=options.long_documents, count=estimate.windows
+            ),
+            documents=estimate.documents,
+            documents_without_gradient=without_gradient,
+            tokens=estimate.tokens,
+            width=estimate.width,
+            files=described,
+        )
+
+    def _sample(self, store: DocumentStore, tokens: int) -> list[Batch]:
+        windows = sample_windows(self.encoder, store, tokens=tokens, long=self.options.long_documents)
+        return list(cutting(self.checkpoint.model)(windows, self.options.batch_tokens))
