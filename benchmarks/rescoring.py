@@ -38,18 +38,18 @@ SETTINGS: list[tuple[str, list[str], float | None]] = [
 ]
 QUICK = SETTINGS[:1]
 FAMILIES: tuple[Family, ...] = ("gpt2", "llama")
-ROWS = 8  # in a batch, and candidates are four times as many
+ROWS = 8  # in a batch
 TOKENS = 256  # of the longest candidate
 AT_LEAST = {"rescoring, 1 query": 0.7, "rescoring, 16 queries": 0.5}  # of the eager limit's speed
 PRODUCT_QUERIES = 8
 PRODUCT_LIMIT = 4.0  # forward passes that a product may take for each query
 
 
-def cost(family: Family, rounds: int) -> dict[str, Any]:
+def cost(family: Family, candidate_batches: int, rounds: int) -> dict[str, Any]:
     """Speed relative to the eager limit, and forward passes for each query of a Gauss-Newton product."""
     model = make_model(family, torch.device("cpu"))
     layers = select_layers(model, "mlp")
-    candidates = windows_of(mixed_lengths(4 * ROWS, TOKENS), model.config.vocab_size)
+    candidates = windows_of(mixed_lengths(candidate_batches * ROWS, TOKENS), model.config.vocab_size)
     passes = {
         "forward": prepare("forward", model, candidates, ROWS),
         "limit": prepare("limit, sorted", model, candidates, ROWS),
@@ -99,7 +99,7 @@ def main(
         results[name] = grade(graded, options)
         if target is not None and results[name]["lds"] < target:
             falls_short.append(f"{name}: LDS {results[name]['lds']} is below {target}")
-    costs = {family: cost(family, 1 if quick else 3) for family in FAMILIES[: 1 if quick else None]}
+    costs = {family: cost(family, *((1, 1) if quick else (4, 3))) for family in FAMILIES[: 1 if quick else None]}
     for family, figures in costs.items():
         for name, least in AT_LEAST.items():
             if figures[name] < least:
