@@ -141,7 +141,6 @@ class BuildSteps:
                     lambda: (torch.from_numpy(block) for block in counted(gradients, step)),
                     layout,
                     damping=options.damping,
-                    weights=self.plan.weights,
                 ).save(self.work.whitener)
         return Whitener.load(self.work.whitener, layout)
 

@@ -35,27 +35,12 @@ class Whitener:
         self._layout = layout
 
     @classmethod
-    def fit(
-        cls,
-        kind: HessianKind,
-        passes: Passes,
-        layout: RowLayout,
-        *,
-        damping: float,
-        weights: Mapping[str, float] | None = None,
-    ) -> "Whitener":
-        """Two passes over the rows for ekfac, one for raw. `damping` is lambda over the layer's mean eigenvalue.
-
-        `weights` are factors of layers' shares in the influence, 1 where none is given.
-        """
+    def fit(cls, kind: HessianKind, passes: Passes, layout: RowLayout, *, damping: float) -> "Whitener":
+        """Two passes over the rows for ekfac, one for raw. `damping` is lambda over the layer's mean eigenvalue."""
         if not damping > 0:
             raise UsageError(f"--damping {damping}: it must be above 0")
         fit = _fit_ekfac if kind == "ekfac" else _fit_raw
-        tensors = fit(passes, layout, damping)
-        for layer, weight in (weights or {}).items():
-            for name in {f"{layer}.scale", f"{layer}.basis"} & tensors.keys():
-                tensors[name] *= weight**0.5  # on both sides of the inner product
-        return cls(tensors, layout)
+        return cls(fit(passes, layout, damping), layout)
 
     def __call__(self, rows: Rows) -> Rows:
         """W g for each row g."""

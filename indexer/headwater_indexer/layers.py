@@ -33,11 +33,6 @@ class Layer:
     out_dim: int
 
 
-def is_mlp(name: str) -> bool:
-    """Whether a layer of this name is part of an MLP, or of an expert."""
-    return _MLP.search(name) is not None
-
-
 def select_layers(model: PreTrainedModel, selection: str = "mlp") -> list[Layer]:
     """The linear layers, in the model's order, that `selection` names.
 

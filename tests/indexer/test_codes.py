@@ -161,16 +161,6 @@ def test_bits_are_columns_in_a_byte(bits: int, block: int) -> None:
     assert plan.bytes == HEADER_BYTES + 2048 // block
 
 
-def test_a_budget_counts_down_projections_twice() -> None:
-    layers = [
-        Layer(name="model.layers.0.mlp.up_proj", in_dim=64, out_dim=256),
-        Layer(name="model.layers.0.mlp.down_proj", in_dim=256, out_dim=64),
-        Layer(name="model.layers.0.self_attn.o_proj", in_dim=256, out_dim=64),
-    ]
-    assert plan_rows(layers, rank=None, bits=None, budget=512).weights == {"model.layers.0.mlp.down_proj": 2.0}
-    assert plan_rows(layers, rank=16, bits=8, budget=None).weights == {}
-
-
 def test_a_budget_below_the_header_is_refused() -> None:
     with pytest.raises(UsageError, match="--bytes 10: a document needs at least 64"):
         plan_rows(LAYERS, rank=None, bits=None, budget=10)

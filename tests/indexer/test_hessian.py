@@ -74,14 +74,3 @@ def test_a_layer_without_gradient_is_named() -> None:
 def test_damping_must_be_positive() -> None:
     with pytest.raises(UsageError, match="--damping 0"):
         Whitener.fit("raw", lambda: [rows(10)], LAYOUT, damping=0)
-
-
-@pytest.mark.parametrize("kind", ["raw", "ekfac"])
-def test_a_weight_is_a_factor_of_the_layers_share(kind: HessianKind) -> None:
-    stored = rows(100)
-    plain = Whitener.fit(kind, lambda: [stored], LAYOUT, damping=0.1)(stored)
-    weighted = Whitener.fit(kind, lambda: [stored], LAYOUT, damping=0.1, weights={"second": 3.0})(stored)
-    first, second = LAYOUT.columns["first"], LAYOUT.columns["second"]
-    assert torch.equal(weighted[:, first], plain[:, first])
-    share, expected = weighted[:, second] @ weighted[:, second].T, 3 * plain[:, second] @ plain[:, second].T
-    assert (share - expected).norm() / expected.norm() < 1e-5

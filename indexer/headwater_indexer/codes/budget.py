@@ -6,20 +6,16 @@ budget takes as many columns as its bytes can name, from ranks that are equal in
 column as there are.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from headwater_indexer.codes.codebook import LONGEST_BLOCK
 from headwater_indexer.codes.coder import HEADER_BYTES
 from headwater_indexer.errors import UsageError
-from headwater_indexer.layers import Layer, is_mlp
+from headwater_indexer.layers import Layer
 
 HIGHEST_RANK = 256  # of a budget's choice: beyond, projecting costs the capture more than a few per cent
 FEWEST_BYTES = 64
-# Of an MLP's down-projection, whose inputs are the few neurons that fire: its gradients tell documents apart better
-# than those of the layers before it, and these repeat one another.
-# Measured: LDS 0.005 to 0.01 higher on one corpus (Llama), the same on the other (GPT-2).
-DOWN_WEIGHT = 2.0
 BLOCKS = {8: 1, 4: 2, 2: 4, 1: 8}  # columns in a byte, by bits a column
 
 
@@ -32,7 +28,6 @@ class RowPlan:
     columns: int  # those that are coded
     block: int | None  # columns in a byte; None for numbers of 16 or 32 bits
     bits: int | None  # 32 or 16; None for codes
-    weights: Mapping[str, float] = field(default_factory=dict)  # of layers whose share in the influence is not 1
 
     @property
     def exact(self) -> bool:
@@ -63,18 +58,12 @@ def plan_rows(layers: Sequence[Layer], *, rank: int | None, bits: int | None, bu
     if places >= 2 * columns:  # room for more than a byte a column
         return RowPlan(rank=rank, width=width, columns=width, block=None, bits=16)
     block = max(1, columns // places)  # rounded down: a bit more for most columns is worth more than the last columns
-    return RowPlan(
-        rank=rank, width=width, columns=min(columns, places * block), block=block, bits=None, weights=_weights(layers)
-    )
+    return RowPlan(rank=rank, width=width, columns=min(columns, places * block), block=block, bits=None)
 
 
 def width_at(layers: Sequence[Layer], rank: int) -> int:
     """Columns of a row at this rank, clipped to each layer's dimensions."""
     return sum(min(rank, layer.out_dim) * min(rank, layer.in_dim) for layer in layers)
-
-
-def _weights(layers: Sequence[Layer]) -> dict[str, float]:
-    return {layer.name: DOWN_WEIGHT for layer in layers if is_mlp(layer.name) and layer.in_dim > layer.out_dim}
 
 
 def _rank_for(layers: Sequence[Layer], columns: int) -> int:
