@@ -16,6 +16,7 @@ from headwater_server.guard import BodyLimit, HostCheck, RequestContext
 from headwater_server.keys import KeyCheck
 from headwater_server.routes import router
 from headwater_server.settings import Settings
+from headwater_server.shedding import Shedding
 
 PAGE = Path(__file__).parent / "page"
 
@@ -47,6 +48,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     openapi.install(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout=settings.request_timeout)
+    app.add_middleware(Shedding, engine=engine)
     app.add_middleware(KeyCheck, readers=settings.api_keys, administrators=settings.admin_keys)
     if settings.cors_origins:
         app.add_middleware(

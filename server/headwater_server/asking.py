@@ -13,6 +13,7 @@ from headwater_server.errors import IndexLacks, TextWithheld, TooLong, TooManyWa
 from headwater_server.questions import characters, encode, texts, where
 from headwater_server.queue import Entry, GradientQueue, Row
 from headwater_server.ranking import Ranked, rank, rescored
+from headwater_server.searches import Searches, Wanted
 from headwater_server.settings import Settings
 from headwater_server.threads import Threads
 
@@ -26,18 +27,20 @@ class Asking:
     def __init__(self, queue: GradientQueue, threads: Threads, settings: Settings) -> None:
         self.queue = queue
         self._threads = threads
+        self._searches = Searches(threads, on_search=queue.searched, clock=queue.clock)
         self._settings = settings
 
     async def attribute(self, question: AttributeRequest, index: "Index") -> Attribution:
         question = self._without_text(question)
         watch = _Watch(self.queue.clock)
         self._admit(question, index)
-        pair = await self._encoded(question, index)
-        watch.lap("encode")
-        among = None
-        if question.filters is not None:
-            among = await self._threads.filter(index.documents.matching, where(question.filters))
-        watch.lap("filters")
+        with self.queue.arriving():
+            pair = await self._encoded(question, index)
+            watch.lap("encode")
+            among = None
+            if question.filters is not None:
+                among = await self._threads.filter(index.documents.matching, where(question.filters))
+            watch.lap("filters")
         find = self._by_influence if question.method == "influence" else self._by_baseline
         ranked = await find(question, index, pair, among, watch)
         documents = await self._threads.read(index.documents.by_ordinal, [hit.ordinal for hit in ranked])
@@ -53,7 +56,8 @@ class Asking:
         ordinals = await self._threads.read(index.documents.ordinals, question.document_ids)
         if None in ordinals:
             raise UnknownDocument
-        pair = await self._encoded(question, index)
+        with self.queue.arriving():
+            pair = await self._encoded(question, index)
         watch.lap("encode")
         known = [ordinal for ordinal in ordinals if ordinal is not None]
         cost = _tokens_of(index, 2 * len(known)) + len(pair.input_ids) * (1 + pair.counted_tokens * len(known))
@@ -81,15 +85,10 @@ class Asking:
         self, question: AttributeRequest, index: "Index", pair: "Pair", among: np.ndarray | None, watch: "_Watch"
     ) -> Sequence[Ranked]:
         row = await self._by_worker(index, pair, len(pair.input_ids), None, watch, slow=question.rescore is not None)
-        [hits] = await self._threads.search(
-            lambda: index.search(
-                row.values[None, :],
-                top_k=max(question.top_k, question.rescore or 0),
-                score=question.score,
-                sign=question.sign,
-                among=among,
-            )
-        )
+        top_k = max(question.top_k, question.rescore or 0)
+        wanted = Wanted(row.values, top_k=top_k, score=question.score, sign=question.sign, among=among)
+        with self.queue.searching(len(pair.input_ids)):
+            hits = await self._searches.find(index, wanted)
         watch.lap("search")
         if question.rescore is None or not hits:
             return hits[: question.top_k]
@@ -154,7 +153,6 @@ class Asking:
         count = characters(question)
         if count > self._settings.max_characters:
             raise TooLong(count, self._settings.max_characters)
-        self.queue.check_room()
 
 
 def _tokens_of(index: "Index", documents: int) -> int:

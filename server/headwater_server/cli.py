@@ -15,6 +15,7 @@ from headwater_indexer.errors import ConfigurationError, HeadwaterError, UsageEr
 from headwater_server.settings import INDEX_NAME, Settings, read_settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+SWITCH_SECONDS = 0.0005  # Python's own is 0.005
 _SERVER = "Server"
 _LIMITS = "Limits"
 _ACCESS = "Access"
@@ -169,6 +170,8 @@ def _serve(folders: dict[str, Path], settings: Settings, listener: socket.socket
     from headwater_server.logs import configure
     from headwater_server.running import Server
 
+    # The model's thread lets go of the interpreter at every operation, and must get it back soon beside a busy loop.
+    sys.setswitchinterval(SWITCH_SECONDS)
     configure(settings.log_format, settings.log_level)
     quiet_loading()
 

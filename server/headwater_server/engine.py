@@ -25,6 +25,7 @@ from headwater_server.asking import Asking
 from headwater_server.errors import (
     DeadlinePassed,
     NotReady,
+    QueueFull,
     ReloadFailed,
     ReloadUnderWay,
     TextWithheld,
@@ -237,6 +238,16 @@ class Engine:
         self.metrics.answered(answer.timings_ms)
         self.on_answer(answer.timings_ms)
         return answer
+
+    def require_room(self) -> None:
+        """Raises QueueFull, and counts it, when a question would be refused; other reasons are told later."""
+        if self.state != "ready":
+            return
+        try:
+            self.queue.check_room()
+        except QueueFull:
+            self.metrics.failed("queue_full")
+            raise
 
     def _require_taking(self) -> None:
         if self.state == "draining":

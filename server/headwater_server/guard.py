@@ -77,7 +77,8 @@ class RequestContext:
 def _described(scope: Scope) -> tuple[str, str]:
     """Method and route; the route's template stands for the path, which may name a document or hold anything."""
     route: Any = scope.get("route")
-    template = getattr(route, "path_format", None) or getattr(route, "path", None) or "unmatched"
+    template = getattr(route, "path_format", None) or getattr(route, "path", None)
+    template = template or scope.get("headwater.route", "unmatched")
     return (scope["method"] if scope["method"] in _METHODS else "other"), template
 
 

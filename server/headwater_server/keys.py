@@ -64,7 +64,7 @@ class KeyCheck:
         return "administrator" if "administrator" in roles else "reader"
 
 
-def _require_administrator(request: Request) -> None:
+async def _require_administrator(request: Request) -> None:
     """Also where no keys are set: what changes the server is never open by default."""
     if request.scope.get("headwater.role") != "administrator":
         raise ProblemError(

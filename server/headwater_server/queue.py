@@ -2,10 +2,11 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 from threading import Condition
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 Clock = Callable[[], float]
 
 _WINDOW = 64  # entries looked at when a batch is cut: enough to find like lengths, few enough to stay fair
+_DROP_EVERY = 0.005  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,11 @@ class GradientQueue:
         self._entries: deque[Entry] = deque()
         self._tokens = 0
         self._running: list[Entry] = []
+        self._arriving = 0
+        self._searching, self._searching_tokens = 0, 0
+        self._dropped = -inf
         self._tokens_per_second = 0.0
+        self._seconds_a_search = 0.0
         self._closed = False
         self._changed = Condition()
 
@@ -84,7 +90,7 @@ class GradientQueue:
     def check_room(self) -> None:
         """Refuse before any work is done for a request that would be refused after it."""
         with self._changed:
-            self._check_room(tokens=1)
+            self._check_room(tokens=1, arriving=self._arriving)
 
     def put(self, entry: Entry) -> None:
         """Raises QueueFull or QueueClosed. A question longer than the whole queue is taken when nothing waits."""
@@ -130,6 +136,37 @@ class GradientQueue:
                 speed if self._tokens_per_second == 0 else 0.7 * self._tokens_per_second + 0.3 * speed
             )
 
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """For the time until a question is put, so that a burst is refused before its work. Raises as check_room."""
+        with self._changed:
+            self._check_room(tokens=1, arriving=self._arriving)
+            self._arriving += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._arriving -= 1
+
+    @contextmanager
+    def searching(self, tokens: int) -> Iterator[None]:
+        """For the time of a question's search it still holds room: else what the model is done with piles up there."""
+        with self._changed:
+            self._searching += 1
+            self._searching_tokens += tokens
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._searching -= 1
+                self._searching_tokens -= tokens
+
+    def searched(self, questions: int, seconds: float) -> None:
+        """Measure, as `done`: so many were searched together in this time."""
+        with self._changed:
+            each = seconds / questions
+            self._seconds_a_search = each if self._seconds_a_search == 0 else 0.7 * self._seconds_a_search + 0.3 * each
+
     def close(self, error: Exception) -> None:
         """Refuse from now on, and answer what waits with `error`: no future is left hanging."""
         with self._changed:
@@ -142,24 +179,32 @@ class GradientQueue:
             if entry.answer.set_running_or_notify_cancel():
                 entry.answer.set_exception(error)
 
-    def _check_room(self, tokens: int) -> None:
+    def _check_room(self, tokens: int, arriving: int = 0) -> None:
         if self._closed:
             raise QueueClosed
-        self._drop_dead()
-        if not self._entries:
+        if not self._full(tokens, arriving):
             return
-        if len(self._entries) >= self.max_requests or self._tokens + tokens > self.max_tokens:
+        if self.clock() - self._dropped > _DROP_EVERY:  # whoever is refused asks again, and looking at all takes time
+            self._drop_dead()
+        if self._full(tokens, arriving):
             raise QueueFull(self._retry_after())
 
+    def _full(self, tokens: int, arriving: int) -> bool:
+        held = len(self._entries) + self._searching + arriving
+        if not held:
+            return False
+        return held >= self.max_requests or self._tokens + self._searching_tokens + tokens > self.max_tokens
+
     def _retry_after(self) -> int:
-        ahead = self._tokens + sum(entry.tokens for entry in self._running)
-        if self._tokens_per_second == 0:
-            return 1
-        return max(1, ceil(ahead / self._tokens_per_second))
+        """Seconds until what is ahead is through; model and search work side by side, so the slower one tells."""
+        tokens = self._tokens + sum(entry.tokens for entry in self._running)
+        questions = len(self._entries) + len(self._running) + self._searching
+        model = tokens / self._tokens_per_second if self._tokens_per_second else 0.0
+        return max(1, ceil(max(model, questions * self._seconds_a_search)))
 
     def _drop_dead(self) -> None:
         """Take out entries whose client has gone or whose time is over; they must not hold room."""
-        now = self.clock()
+        now = self._dropped = self.clock()
         alive: deque[Entry] = deque()
         for entry in self._entries:
             if entry.answer.cancelled():

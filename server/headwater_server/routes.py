@@ -41,7 +41,7 @@ class VersionInfo(Answer):
     version: str
 
 
-def _engine(request: Request) -> Engine:
+async def _engine(request: Request) -> Engine:  # were it not async, each request would wait for a thread
     found: Engine = request.app.state.engine
     return found
 

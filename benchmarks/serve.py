@@ -1,0 +1,267 @@
+"""What a service answers and refuses, beside what its engine does alone, under loads up to ten times what it bears.
+
+    python benchmarks/serve.py [--quick] [--soak SECONDS] [--plot FILE.svg]
+
+Builds an index of Python's own sources by a GPT-2 of width 128 and 4 layers, and serves it by headwater-serve on
+loopback. First, without load, the gradient of a pair and the search alone take turns with the same question over HTTP.
+Then load.py, a process of its own, asks at fixed rates that do not wait for answers, given in parts of what the engine
+does alone in batches with the same pairs, measured anew before each rate, so that a busy machine slows both; at the
+highest for `--soak` seconds more. So small a model is the hard case: HTTP and JSON cost the same for a large one.
+Prints one JSON object; the exit code is 0 only when nothing falls short. `--plot` needs headwater[benchmarks].
+"""
+
+import http.client
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from measuring import THREADS, described
+from serving import Served, questions, serving, write_index
+
+from headwater_indexer.index import Index, Pair
+
+RATES = (0.25, 0.5, 0.75, 0.9, 1.1, 1.5)  # of the engine's own throughput
+QUICK_RATES = (0.5, 0.9, 1.5)
+OVERLOAD = 10.0  # times the highest goodput seen
+BATCH_TOKENS = 8_192  # as the server's default
+TOP_K = 10
+
+LATENCY_RATIO = 1.25
+TAIL_RATIO = 2.0
+SATURATION = 0.85
+KEPT_GOODPUT = 0.9
+REFUSAL_SECONDS = 0.05
+GROWTH = 1.05  # of resident memory, from a third of the overload to its end
+
+
+def unloaded(index: Index, asked: Sequence[dict[str, str]], served: Served, rounds: int) -> dict[str, float]:
+    """Milliseconds of gradient and search alone and of the whole answer over HTTP, question by question in turns."""
+    connection = http.client.HTTPConnection(served.host, served.port, timeout=60)
+    alone, whole = [], []
+    for number in range(rounds + 10):
+        question = asked[0]  # one and the same: what varies is then the service
+        pair = index.encode(question["prompt"], question["response"])
+        began = time.perf_counter()
+        index.search(index.rows([pair]), top_k=TOP_K)
+        between = time.perf_counter()
+        _post(connection, question)
+        ended = time.perf_counter()
+        if number >= 10:
+            alone.append(1000 * (between - began))
+            whole.append(1000 * (ended - between))
+    connection.close()
+    return {
+        "rounds": rounds,
+        "tokens": len(index.encode(asked[0]["prompt"], asked[0]["response"]).input_ids),
+        "alone_p50_ms": _quantile(alone, 50),
+        "alone_p99_ms": _quantile(alone, 99),
+        "http_p50_ms": _quantile(whole, 50),
+        "http_p99_ms": _quantile(whole, 99),
+        "ratio_p50": round(statistics.median(whole) / statistics.median(alone), 3),
+        "tail": round(_quantile(whole, 99) / _quantile(whole, 50), 3),
+        "tail_alone": round(_quantile(alone, 99) / _quantile(alone, 50), 3),
+    }
+
+
+def _post(connection: http.client.HTTPConnection, question: dict[str, str]) -> None:
+    connection.request("POST", "/v1/attribute", json.dumps(question), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    answer.read()
+    if answer.status != 200:
+        raise RuntimeError(f"an unloaded server answered {answer.status}")
+
+
+def engine_throughput(index: Index, pairs: Sequence[Pair]) -> float:
+    """Questions a second of gradients in batches of like lengths, and their search, with nothing around them."""
+    ordered = sorted(pairs, key=lambda pair: len(pair.input_ids))
+    began = time.perf_counter()
+    start = 0
+    while start < len(ordered):
+        stop = start + 1
+        while stop < len(ordered) and (stop + 1 - start) * len(ordered[stop].input_ids) <= BATCH_TOKENS:
+            stop += 1
+        index.search(index.rows(ordered[start:stop]), top_k=TOP_K)
+        start = stop
+    return len(ordered) / (time.perf_counter() - began)
+
+
+def ask_at(rate: float, seconds: float, served: Served, asked: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """What became of the requests of an open loop; times in milliseconds, rates in requests a second."""
+    plan = {"host": served.host, "port": served.port, "rate": rate, "seconds": seconds, "bodies": list(asked)}
+    command = [sys.executable, str(Path(__file__).parent / "load.py")]
+    with ThreadPoolExecutor(1) as beside:
+        asking = beside.submit(
+            subprocess.run,
+            command,
+            input=json.dumps(plan),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        memory = _watch_memory(served, seconds)
+        samples = np.array(json.loads(asking.result().stdout), dtype=float).reshape(-1, 4)
+    return {**_told(samples, rate, seconds), "resident_mb": [round(size / 1e6, 1) for size in memory]}
+
+
+def _watch_memory(served: Served, seconds: float, points: int = 12) -> list[int]:
+    sizes = []
+    for _ in range(points):
+        time.sleep(seconds / points)
+        sizes.append(served.resident_bytes)
+    return sizes
+
+
+def _told(samples: np.ndarray, rate: float, seconds: float) -> dict[str, Any]:
+    due, sent, done, status = samples.T
+    answered, refused = status == 200, status == 429
+    other = ~answered & ~refused
+    took = 1000 * (done - due)
+    return {
+        "rate": round(rate, 1),
+        "seconds": seconds,
+        "sent": len(samples),
+        "answered": int(answered.sum()),
+        "refused": int(refused.sum()),
+        "lost": int((status == 0).sum()),
+        "other_statuses": sorted({int(one) for one in status[other]}),
+        "goodput": round(_goodput(done[answered], seconds), 1),
+        "answer_p50_ms": _quantile(took[answered], 50),
+        "answer_p99_ms": _quantile(took[answered], 99),
+        "refusal_p50_ms": _quantile(1000 * (done - sent)[refused], 50),
+        "refusal_p99_ms": _quantile(1000 * (done - sent)[refused], 99),
+        "late_p99_ms": _quantile(1000 * (sent - due), 99),  # of the load generator, not of the server
+    }
+
+
+def _goodput(done: np.ndarray, seconds: float) -> float:
+    """Answers a second while requests came, the first fifth left out: the queue fills then."""
+    return float(((done > seconds / 5) & (done <= seconds)).sum() / (0.8 * seconds))
+
+
+def _quantile(values: Sequence[float] | np.ndarray, percent: float) -> float:
+    return round(float(np.percentile(values, percent)), 2) if len(values) else 0.0
+
+
+def loaded(
+    index: Index,
+    served: Served,
+    asked: Sequence[dict[str, str]],
+    rates: Sequence[float],
+    *,
+    seconds: float,
+    soak: float,
+) -> dict[str, Any]:
+    """Each rate after the engine alone, and then ten times the best goodput."""
+    pairs = [index.encode(one["prompt"], one["response"]) for one in asked]
+    engine_throughput(index, pairs)
+    steps = []
+    for part in rates:
+        alone = engine_throughput(index, pairs)
+        step = ask_at(part * alone, seconds, served, asked)
+        after = engine_throughput(index, pairs)
+        alone = (alone + after) / 2
+        steps.append({"engine_alone": round(alone, 1), "part": round(step["goodput"] / alone, 3), **step})
+    best = max(steps, key=lambda step: step["part"])
+    before = engine_throughput(index, pairs)
+    overload = ask_at(OVERLOAD * best["goodput"], soak, served, asked)
+    alone = (before + engine_throughput(index, pairs)) / 2
+    overload = {"engine_alone": round(alone, 1), "part": round(overload["goodput"] / alone, 3), **overload}
+    sizes = overload["resident_mb"]
+    return {
+        "steps": steps,
+        "overload": overload,
+        "saturation_to_engine": best["part"],
+        "overload_goodput_to_best": round(overload["part"] / best["part"], 3),
+        "memory_growth": round(max(sizes[len(sizes) // 3 :]) / sizes[len(sizes) // 3], 4),
+        "answered_by_the_server": _counted(served),
+    }
+
+
+def _counted(served: Served) -> int:
+    """Questions answered with 200, by the server's own metrics."""
+    lines = [line for line in served.get("/metrics").splitlines() if line.startswith("http_requests_total{")]
+    return sum(int(float(line.split()[-1])) for line in lines if "attribute" in line and 'status="200"' in line)
+
+
+def shortfalls(still: dict[str, float], load: dict[str, Any], asked_before: int) -> list[str]:
+    overload, short = load["overload"], []
+    if still["ratio_p50"] > LATENCY_RATIO:
+        short.append(f"p50 over HTTP is {still['ratio_p50']} of gradient and search alone, not {LATENCY_RATIO}")
+    if still["tail"] > TAIL_RATIO:
+        short.append(f"p99 is {still['tail']} of p50, not {TAIL_RATIO} (of the engine alone {still['tail_alone']})")
+    if load["saturation_to_engine"] < SATURATION:
+        short.append(f"throughput is {load['saturation_to_engine']} of the engine's own, not {SATURATION}")
+    if load["overload_goodput_to_best"] < KEPT_GOODPUT:
+        short.append(f"overloaded, goodput is {load['overload_goodput_to_best']} of its best, not {KEPT_GOODPUT}")
+    if overload["refusal_p99_ms"] > 1000 * REFUSAL_SECONDS:
+        short.append(f"p99 of refusals is {overload['refusal_p99_ms']} ms, not {1000 * REFUSAL_SECONDS:g}")
+    if load["memory_growth"] > GROWTH:
+        short.append(f"memory grew to {load['memory_growth']} under overload, not {GROWTH}")
+    every = [*load["steps"], overload]
+    if any(step["lost"] or step["other_statuses"] for step in every):
+        short.append("requests were lost, or got neither an answer nor 429")
+    if load["answered_by_the_server"] != asked_before + sum(step["answered"] for step in every):
+        short.append("the server counts other answers than its clients")
+    return short
+
+
+def plot(load: dict[str, Any], path: Path) -> None:
+    """Goodput and p99 over the rate, both in parts of the engine's own throughput."""
+    import matplotlib as mpl
+    from matplotlib import pyplot as plt
+
+    mpl.use("svg")
+    mpl.rcParams.update({"svg.hashsalt": "serve", "svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif"})
+    steps = [*load["steps"], load["overload"]]
+    rates = [step["rate"] / step["engine_alone"] for step in steps]
+    figure, (above, below) = plt.subplots(2, 1, figsize=(6.4, 5.2), layout="constrained", sharex=True)
+    above.plot(rates, [step["part"] for step in steps], "o-", color="#0b6e4f")
+    above.axhline(SATURATION, color="#999999", linestyle="--", linewidth=0.8)
+    above.set_ylabel("answers over the engine's own")
+    below.plot(rates, [step["answer_p50_ms"] for step in steps], "o-", color="#0b6e4f", label="answers, p50")
+    below.plot(rates, [step["answer_p99_ms"] for step in steps], "o-", color="#5b3e96", label="answers, p99")
+    refused = [(rate, step["refusal_p99_ms"]) for rate, step in zip(rates, steps, strict=True) if step["refused"]]
+    below.plot(*zip(*refused, strict=True), "D-", color="#b3541e", label="refusals, p99") if refused else None
+    below.set(xscale="log", yscale="log", xlabel="requests over the engine's own throughput", ylabel="milliseconds")
+    below.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer documents, rounds and seconds.")] = False,
+    soak: Annotated[float | None, typer.Option(help="Seconds of overload. [600, quick 6]")] = None,
+    plot_to: Annotated[Path | None, typer.Option("--plot", help="An SVG of rates and answers.")] = None,
+) -> None:
+    """Load a server, and say what it bears."""
+    torch.set_num_threads(THREADS)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        index_folder = write_index(folder, documents=200 if quick else 1000)
+        asked = questions(folder / "corpus.jsonl", 64)
+        index = Index.open(index_folder, device="cpu")
+        rounds = 60 if quick else 400
+        with serving(index_folder, "--threads", str(THREADS)) as served:
+            still = unloaded(index, asked, served, rounds)
+            rates = QUICK_RATES if quick else RATES
+            seconds, overload = (3.0, 6.0) if quick else (10.0, 600.0)
+            load = loaded(index, served, asked, rates, seconds=seconds, soak=soak or overload)
+            falls_short = shortfalls(still, load, rounds + 10)
+    if plot_to is not None:
+        plot(load, plot_to)
+    report = {**described(torch.device("cpu")), "quick": quick, "unloaded": still, **load, "falls_short": falls_short}
+    typer.echo(json.dumps(report, indent=1))
+    raise typer.Exit(1 if falls_short else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)

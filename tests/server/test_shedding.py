@@ -1,0 +1,57 @@
+"""Under overload: refused before parsing, still behind the keys, and counted under its route."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from headwater_server.errors import QueueFull
+from headwater_server.queue import GradientQueue
+
+
+@contextmanager
+def full(live, twin, wait_until, headers=None, **settings):
+    """A server that holds one question in its model and one in its queue of one."""
+    go_on = threading.Event()
+    server = live(twin(before=lambda pairs: go_on.wait(20) if len(pairs[0].input_ids) == 3 else None), **settings)
+    server.client.headers.update(headers or {})
+    body = {"prompt": "", "response": "held for long", "top_k": 3}
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            server.client.headers["content-type"] = "application/json"
+            asked = [pool.submit(server.client.post, "/attribute", json=body)]
+            wait_until(lambda: server.engine.queue.running == 1)
+            asked.append(pool.submit(server.client.post, "/attribute", json=body))
+            wait_until(lambda: server.engine.queue.waiting[0] == 1)
+            yield server
+        finally:
+            go_on.set()
+        assert [one.result().status_code for one in asked] == [200, 200]
+
+
+def test_a_full_queue_refuses_before_it_parses_and_counts_by_route(twin, live, wait_until):
+    with full(live, twin, wait_until, max_queue_requests=1) as server:
+        refused = server.client.post("/v1/attribute", content=b"this is no JSON")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.headers["x-content-type-options"] == "nosniff"
+        lines = server.client.get("/metrics").text.splitlines()
+    assert 'http_requests_total{method="POST",route="/v1/attribute",status="429"} 1.0' in lines
+    assert 'headwater_request_failure_total{reason="queue_full"} 1.0' in lines
+    assert server.client.post("/v1/attribute", content=b"this is no JSON").status_code == 400
+
+
+def test_without_a_key_a_full_queue_is_not_told(twin, live, wait_until):
+    key = "a-key-of-enough-characters"
+    bearer = {"Authorization": f"Bearer {key}"}
+    with full(live, twin, wait_until, headers=bearer, max_queue_requests=1, api_keys=(key,)) as server:
+        assert server.client.post("/attribute", json={}).status_code == 429
+        assert server.client.post("/attribute", json={}, headers={"Authorization": "Bearer no"}).status_code == 401
+
+
+def test_questions_on_their_way_to_the_queue_hold_room_in_it():
+    queue = GradientQueue(max_tokens=100, max_requests=2, max_batch_tokens=100)
+    with queue.arriving(), queue.arriving(), pytest.raises(QueueFull):
+        queue.check_room()
+    queue.check_room()
