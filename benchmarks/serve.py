@@ -253,7 +253,7 @@ def main(
         with serving(index_folder, "--threads", str(THREADS)) as served:
             still = unloaded(index, asked, served, rounds)
             rates = QUICK_RATES if quick else RATES
-            seconds, overload = (3.0, 6.0) if quick else (10.0, 600.0)
+            seconds, overload = (2.0, 6.0) if quick else (10.0, 600.0)
             load = loaded(index, served, asked, rates, seconds=seconds, soak=soak or overload)
             falls_short = shortfalls(still, load, rounds + 10)
     if plot_to is not None:

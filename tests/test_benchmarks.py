@@ -39,3 +39,15 @@ def test_the_build_is_compared_with_capture_alone() -> None:
     assert math.isclose(measured, report["seconds_capture_alone"] / steps, rel_tol=0.01)
     assert report["at_100000_documents"]["build_speed"] > measured  # what is done once weighs less
     assert report["at_100000_documents"]["store_passes"] < 0.15
+
+
+@pytest.mark.slow
+def test_the_server_is_compared_with_its_engine_alone() -> None:
+    report = run_quick("serve.py")
+    assert report["unloaded"]["http_p50_ms"] > 0
+    every = [*report["steps"], report["overload"]]
+    for step in every:
+        assert step["sent"] == step["answered"] + step["refused"]  # nothing is lost, however slow the machine is
+        assert step["answered"] > 0
+    assert report["overload"]["refused"] > 0
+    assert not [short for short in report["falls_short"] if "lost" in short or "counts" in short]
