@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic_core import PydanticCustomError
 
 IndexName = Annotated[
     str,
@@ -18,6 +19,18 @@ class Question(BaseModel):
     """Base of what a client sends. A misspelt field is an error, not a default that is silently used."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    @field_validator("*")
+    @classmethod
+    def _unicode(cls, value: object) -> object:
+        """JSON's escapes can write half of a surrogate pair, and pydantic sees it in some strings only."""
+        for text in value if isinstance(value, list) else (value,):
+            if isinstance(text, str) and not text.isascii():
+                try:
+                    text.encode("utf-8")
+                except UnicodeEncodeError:
+                    raise PydanticCustomError("string_unicode", "holds half of a surrogate pair") from None
+        return value
 
 
 class Answer(BaseModel):
