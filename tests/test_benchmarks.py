@@ -51,3 +51,13 @@ def test_the_server_is_compared_with_its_engine_alone() -> None:
         assert step["answered"] > 0
     assert report["overload"]["refused"] > 0
     assert not [short for short in report["falls_short"] if "lost" in short or "counts" in short]
+
+
+@pytest.mark.slow
+def test_the_server_withstands_attacks() -> None:
+    report = run_quick("attacks.py")
+    assert report["requests"] == 2_000
+    assert {"200", "400", "404", "415", "422"} <= set(report["statuses"])  # the mutations reach all of these
+    assert not [status for status in report["statuses"] if int(status) >= 500]
+    timed = "a key wrong in its last letter"  # depends on the machine
+    assert not [short for short in report["falls_short"] if not short.startswith(timed)]
