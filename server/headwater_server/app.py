@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 
 from headwater_server import VERSION, openapi, problems, refusals, telemetry
 from headwater_server.engine import Engine
+from headwater_server.gateway.routes import gateway
 from headwater_server.guard import BodyLimit, HostCheck, RequestContext
 from headwater_server.keys import KeyCheck
 from headwater_server.routes import router
@@ -42,6 +43,8 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     )
     app.state.engine = engine
     app.include_router(router)
+    if settings.upstream is not None:
+        app.include_router(gateway(settings))
     _add_page(app)
     problems.install(app)
     refusals.install(app)

@@ -19,6 +19,7 @@ SWITCH_SECONDS = 0.0005  # Python's own is 0.005
 _SERVER = "Server"
 _LIMITS = "Limits"
 _ACCESS = "Access"
+_GATEWAY = "Gateway"
 
 
 @app.command()
@@ -96,6 +97,30 @@ def serve(
     allow_unauthenticated: Annotated[
         bool | None,
         typer.Option("--allow-unauthenticated", help="Serve other machines without a key.", rich_help_panel=_ACCESS),
+    ] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(help="Base URL of an OpenAI-compatible endpoint; none is no gateway.", rich_help_panel=_GATEWAY),
+    ] = None,
+    upstream_key_file: Annotated[
+        Path | None, typer.Option(help="File with its key; or HEADWATER_UPSTREAM_KEY.", rich_help_panel=_GATEWAY)
+    ] = None,
+    upstream_forward_key: Annotated[
+        bool | None,
+        typer.Option("--upstream-forward-key", help="Send it the caller's key instead.", rich_help_panel=_GATEWAY),
+    ] = None,
+    upstream_model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[INDEX=]NAME", help="What it calls the indexed model, if not the same.", rich_help_panel=_GATEWAY
+        ),
+    ] = None,
+    upstream_timeout: Annotated[
+        float | None, typer.Option(help="Seconds that it may be silent. [300]", rich_help_panel=_GATEWAY)
+    ] = None,
+    attribution_timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds that a chat waits for its attribution. [30]", rich_help_panel=_GATEWAY),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with the same names as the flags.")] = None,
 ) -> None:

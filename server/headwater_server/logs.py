@@ -43,6 +43,7 @@ def configure(form: Literal["text", "json"], level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for every request to the upstream
     logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells which builds of itself it has not
 
 

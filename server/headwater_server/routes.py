@@ -1,8 +1,6 @@
 """The endpoints: a typed question, ask the engine, a typed answer."""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import PlainTextResponse, Response
@@ -26,11 +24,11 @@ from headwater_server import VERSION
 from headwater_server.batch import batch_answer
 from headwater_server.engine import Engine
 from headwater_server.keys import AdministratorOnly
+from headwater_server.leaving import unless_gone
 from headwater_server.openapi import errors
 from headwater_server.problems import ProblemError
 from headwater_server.wirejson import JsonRoute
 
-T = TypeVar("T")
 router = APIRouter(route_class=JsonRoute)
 
 
@@ -59,7 +57,7 @@ _ATTRIBUTE: dict[str, Any] = {
 @router.post("/attribute", operation_id="attribute_short", **_ATTRIBUTE)
 async def attribute(question: AttributeRequest, engine: AskEngine, request: Request) -> Attribution | Response:
     """Ranked by estimated influence, most influential first. A score is an estimate, and no proof."""
-    answer = await _unless_gone(request, engine.attribute(question))
+    answer = await unless_gone(request, engine.attribute(question))
     return answer if answer is not None else Response(status_code=499)  # nobody is there to read it
 
 
@@ -72,7 +70,7 @@ async def attribute(question: AttributeRequest, engine: AskEngine, request: Requ
 )
 async def attribute_batch(batch: BatchRequest, engine: AskEngine, request: Request) -> BatchAttribution | Response:
     """Many questions, answered in their order, each with its own error."""
-    outcomes = await _unless_gone(request, engine.attribute_batch(batch.questions))
+    outcomes = await unless_gone(request, engine.attribute_batch(batch.questions))
     return batch_answer(outcomes) if outcomes is not None else Response(status_code=499)
 
 
@@ -85,7 +83,7 @@ async def attribute_batch(batch: BatchRequest, engine: AskEngine, request: Reque
 )
 async def explain(question: ExplainRequest, engine: AskEngine, request: Request) -> Explanation | Response:
     """The tokens that a document's influence on the response is made of, on both sides."""
-    answer = await _unless_gone(request, engine.explain(question))
+    answer = await unless_gone(request, engine.explain(question))
     return answer if answer is not None else Response(status_code=499)
 
 
@@ -104,7 +102,7 @@ async def kept_attribution(
     request: Request,
 ) -> Response:
     """The attribution of a chat, kept for an hour; waited for while it is made. One that failed gives its reason."""
-    answer = await _unless_gone(request, engine.kept_attribution(attribution_id))
+    answer = await unless_gone(request, engine.kept_attribution(attribution_id))
     return Response(answer, 200 if answer is not None else 499, media_type="application/json")
 
 
@@ -181,21 +179,3 @@ async def metrics(engine: AskEngine) -> Response:
 async def version() -> VersionInfo:
     """The server's version."""
     return VersionInfo(version=VERSION)
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result; None if the client left first, and then the work is cancelled. FastAPI does not do this."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        return await working if working.done() else None
-    finally:
-        for task in (working, leaving):
-            task.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    """Returns when the client leaves. The body has been read, so nothing else can come."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -3,20 +3,20 @@
 import re
 import tomllib
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
+from pydantic_settings import EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from headwater_indexer.errors import ConfigurationError
+from headwater_server.gateway.settings import UpstreamSettings, on_this_machine
 from headwater_server.keys import digest
 
 INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # what travels is a name, never a path
 
 
-class Settings(BaseSettings):
+class Settings(UpstreamSettings):
     """Everything the server is configured by. Tokens are the model's, times are seconds, sizes are bytes."""
 
     model_config = SettingsConfigDict(env_prefix="HEADWATER_", env_nested_delimiter="__", extra="forbid", frozen=True)
@@ -80,10 +80,7 @@ class Settings(BaseSettings):
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the server. A name other than localhost is not looked up."""
-        try:
-            return ip_address(self.host.strip("[]")).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return on_this_machine(self.host)
 
     @property
     def hosts(self) -> frozenset[str]:

@@ -11,25 +11,36 @@ from fastapi.routing import APIRoute
 from headwater_server.problems import ProblemError
 
 
+def parse_json(body: bytes) -> Any:
+    """Raises ProblemError with the position; Python's parser alone takes NaN and more."""
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise _invalid(f"The body is not UTF-8: byte {error.start} cannot be read.") from None
+    except json.JSONDecodeError as error:
+        raise _invalid(
+            f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from None
+    except RecursionError:
+        raise _invalid("The body is nested too deeply.") from None
+    except ValueError:
+        raise _invalid("The body is not valid JSON: it holds NaN, Infinity, or too many digits.") from None
+
+
+def require_json(request: Request) -> None:
+    """Raises ProblemError (415) for a body that does not say that it is JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ProblemError(
+            415, "unsupported_media_type", "Send the body with the header `Content-Type: application/json`."
+        )
+
+
 class JsonRequest(Request):
-    """A request whose body is JSON as RFC 8259 has it; Python's parser alone takes NaN and more."""
+    """A request whose body is JSON as RFC 8259 has it."""
 
     async def json(self) -> Any:
-        body = await self.body()
-        try:
-            return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
-        except UnicodeDecodeError as error:
-            raise _invalid(f"The body is not UTF-8: byte {error.start} cannot be read.") from None
-        except json.JSONDecodeError as error:
-            raise _invalid(
-                f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
-            ) from None
-        except RecursionError:
-            raise _invalid("The body is nested too deeply.") from None
-        except ValueError:
-            raise _invalid(
-                "The body is not valid JSON: it holds NaN, Infinity, or a number with too many digits."
-            ) from None
+        return parse_json(await self.body())
 
 
 class JsonRoute(APIRoute):
@@ -41,11 +52,7 @@ class JsonRoute(APIRoute):
 
         async def strict(request: Request) -> Response:
             if wants_body:
-                kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-                if kind != "application/json":
-                    raise ProblemError(
-                        415, "unsupported_media_type", "Send the body with the header `Content-Type: application/json`."
-                    )
+                require_json(request)
             return await handle(JsonRequest(request.scope, request.receive))
 
         return strict

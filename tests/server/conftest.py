@@ -77,7 +77,7 @@ class TwinIndex:
             width=WIDTH,
             tokens=10 * documents,
             layers=["mlp"],
-            model=SimpleNamespace(name="twin", revision=None),
+            model=SimpleNamespace(id="twin", name="twin", revision=None),
             projection=SimpleNamespace(kind="random", rank=2),
             hessian=SimpleNamespace(kind="raw", damping=0.1),
             windows=SimpleNamespace(max_length=1000),
