@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Clock = Callable[[], float]
 
 _WINDOW = 64  # entries looked at when a batch is cut: enough to find like lengths, few enough to stay fair
+SEARCHED_AHEAD = 64  # questions whose search is not done while the model goes on; a row may take a megabyte
 _DROP_EVERY = 0.005  # seconds
 
 
@@ -110,11 +111,14 @@ class GradientQueue:
             self._changed.notify()
 
     def take(self) -> list[Entry]:
-        """Block until there is a batch; empty when the queue was closed. The entries are marked as running."""
+        """Block until there is a batch, and searches have caught up; empty when the queue was closed.
+
+        The entries are marked as running.
+        """
         with self._changed:
             while True:
                 self._drop_dead()
-                if self._entries:
+                if self._entries and self._searching < SEARCHED_AHEAD:
                     batch = [entry for entry in self._cut() if entry.answer.set_running_or_notify_cancel()]
                     if batch:
                         self._running = batch
@@ -160,6 +164,7 @@ class GradientQueue:
             with self._changed:
                 self._searching -= 1
                 self._searching_tokens -= tokens
+                self._changed.notify()
 
     def searched(self, questions: int, seconds: float) -> None:
         """Measure, as `done`: so many were searched together in this time."""

@@ -1,16 +1,18 @@
 """Rows that wait for a search are searched together, each with its own answer, and hold room until then."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from headwater_indexer.search import Hit
 from headwater_server.errors import QueueFull
-from headwater_server.queue import GradientQueue
+from headwater_server.queue import SEARCHED_AHEAD, Entry, GradientQueue
 from headwater_server.searches import Searches, Wanted
 from headwater_server.threads import Threads
 
@@ -129,3 +131,17 @@ def test_slow_searches_do_not_pile_up_behind_the_model(twin, live, wait_until):
         go_on.set()
         assert first.result().status_code == second.result().status_code == 200
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+
+
+def test_the_model_waits_while_many_rows_are_not_searched():
+    queue = GradientQueue(max_tokens=1000, max_requests=1000, max_batch_tokens=100)
+    entry = Entry(index=object(), pair=SimpleNamespace(input_ids=[1, 2, 3]), deadline=float("inf"))
+    with ThreadPoolExecutor(1) as pool:
+        with contextlib.ExitStack() as searched:
+            for _ in range(SEARCHED_AHEAD):
+                searched.enter_context(queue.searching(3))
+            queue.put(entry)
+            taken = pool.submit(queue.take)
+            with pytest.raises(TimeoutError):
+                taken.result(timeout=0.1)
+        assert taken.result(timeout=5) == [entry]
