@@ -30,6 +30,8 @@ from serving import Served, serving, write_index
 KEY = "of-these-letters-a-key-is-made-0"
 BEARER = {"Authorization": f"Bearer {KEY}"}
 AT_ONCE = 8
+BROKEN = (httpx2.WriteError, httpx2.ReadError, httpx2.RemoteProtocolError)
+LARGEST_TAKEN = 1 << 20  # bytes of a body, as the server's default
 LARGE = 60_000_000  # bytes
 GROWTH = 50_000_000  # bytes that the server may hold more after large bodies
 HEAD_SECONDS = 10.0  # that the server gives a request's head
@@ -53,6 +55,12 @@ class Findings:
         elif answer.status_code >= 400 and MARK_WORD in told:
             self._add(f"{answer.status_code} tells what was sent: {_shown(request)}: {told[:200]}")
 
+    def note_broken(self, request: Request, error: Exception) -> None:
+        """Without an answer: right where the server closes a connection on which far too much is still coming."""
+        self.statuses[0] += 1
+        if len(request.content) <= LARGEST_TAKEN:
+            self._add(f"no answer ({type(error).__name__}) for {_shown(request)}")
+
     def _add(self, sentence: str) -> None:
         if len(self.wrong) < WORST_KEPT:
             self.wrong.append(sentence)
@@ -69,8 +77,12 @@ async def send_all(address: str, requests: Iterator[Request]) -> Findings:
     async def one_client(client: httpx2.AsyncClient) -> None:
         for request in requests:
             headers = BEARER | request.headers
-            found = await client.request(request.method, request.path, content=request.content, headers=headers)
-            findings.note(request, found)
+            try:
+                found = await client.request(request.method, request.path, content=request.content, headers=headers)
+            except BROKEN as error:
+                findings.note_broken(request, error)
+            else:
+                findings.note(request, found)
 
     async with httpx2.AsyncClient(base_url=address, timeout=90) as client:
         await asyncio.gather(*(one_client(client) for _ in range(AT_ONCE)))
@@ -106,7 +118,7 @@ def _status(client: httpx2.Client, method: str, path: str, **sent: Any) -> int:
     """Of the answer; 0 when the connection was closed while much was still being sent, which refuses too."""
     try:
         return client.request(method, path, **sent).status_code
-    except (httpx2.WriteError, httpx2.ReadError, httpx2.RemoteProtocolError):
+    except BROKEN:
         return 0
 
 

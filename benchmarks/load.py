@@ -16,6 +16,7 @@ from typing import Any, cast
 
 PATIENCE = 90.0  # seconds for what is under way when the last request was sent; a server's own deadline is 60
 LOST = 0
+IDLE = 2.0  # seconds after which a connection is not asked again: a server may be closing it, after 5 as uvicorn does
 
 
 class Connection(asyncio.Protocol):
@@ -24,6 +25,7 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.answer: asyncio.Future[int] | None = None
         self.open = True
+        self.idle_since = 0.0
         self._held = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -87,15 +89,19 @@ class Load:
             status = await connection.ask(request)
         except OSError:
             return [due, sent, loop.time() - began, LOST]
+        connection.idle_since = loop.time()
         if connection.open:
             self._idle.append(connection)
         return [round(due, 5), round(sent, 5), round(loop.time() - began, 5), status]
 
     async def _connection(self) -> Connection:
+        loop = asyncio.get_running_loop()
         while self._idle:
-            if (held := self._idle.pop()).open:
+            held = self._idle.pop()
+            if held.open and loop.time() - held.idle_since < IDLE:
                 return held
-        _, made = await asyncio.get_running_loop().create_connection(Connection, self._host, self._port)
+            held.transport.close()
+        _, made = await loop.create_connection(Connection, self._host, self._port)
         return made
 
 

@@ -128,7 +128,7 @@ ODD: list[Callable[[random.Random], Any]] = [
     lambda draw: draw.choice(INDEX_NAMES),
     lambda draw: draw.choice(([], {}, [[]], [{}], {"": ""})),
     lambda draw: [MARK] * draw.choice((1, 3, 200)),
-    lambda draw: _nested(draw.choice((3, 60, 300))),
+    lambda draw: _nested(draw.choice((3, 30, 90))),
 ]
 
 

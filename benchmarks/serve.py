@@ -246,14 +246,14 @@ def main(
     torch.set_num_threads(THREADS)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        index_folder = write_index(folder, documents=200 if quick else 1000)
+        index_folder = write_index(folder, documents=200 if quick else 400)
         asked = questions(folder / "corpus.jsonl", 64)
         index = Index.open(index_folder, device="cpu")
-        rounds = 60 if quick else 400
+        rounds = 60 if quick else 200
         with serving(index_folder, "--threads", str(THREADS)) as served:
             still = unloaded(index, asked, served, rounds)
             rates = QUICK_RATES if quick else RATES
-            seconds, overload = (2.0, 6.0) if quick else (10.0, 600.0)
+            seconds, overload = (2.0, 6.0) if quick else (6.0, 600.0)
             load = loaded(index, served, asked, rates, seconds=seconds, soak=soak or overload)
             falls_short = shortfalls(still, load, rounds + 10)
     if plot_to is not None:
