@@ -10,9 +10,7 @@ from headwater_indexer.build_steps import BuildSteps
 from headwater_indexer.checkpoint import load_checkpoint
 from headwater_indexer.durable import storage_errors
 from headwater_indexer.layers import Layer, select_layers
-from headwater_indexer.manifest import (
-    Manifest,
-)
+from headwater_indexer.manifest import Manifest
 from headwater_indexer.options import BuildOptions, fingerprint
 from headwater_indexer.progress import Progress, Silent
 from headwater_indexer.search import import_faiss
