@@ -67,6 +67,18 @@ def test_an_explanation_is_the_index_s_own_and_sums_to_the_score(server):
     assert answer.usage.response_tokens == len([t for t in answer.data[0].response if t.start is not None])
 
 
+def test_the_explanation_of_a_span_stands_at_its_tokens(server):
+    start = RESPONSE.index("a lake")
+    answer = Explanation.model_validate(
+        explain(server, "river/13", span={"start": start, "stop": start + len("a lake")}).json()
+    )
+    [one] = answer.data
+    counted = [token for token in one.response if token.influence != 0]
+    assert len(counted) == answer.usage.counted_tokens < answer.usage.response_tokens
+    assert all(token.stop > start and token.start < start + len("a lake") for token in counted)
+    assert sum(token.influence for token in counted) == pytest.approx(one.score, rel=1e-2)
+
+
 @pytest.mark.parametrize("method", ["bm25", "hidden-states"])
 def test_a_baseline_is_the_index_s_own(server, method):
     index = server.engine.index("default")

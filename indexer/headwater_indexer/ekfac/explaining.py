@@ -84,8 +84,8 @@ def _document_tokens(
 def _response_tokens(
     tokenizer: PreTrainedTokenizerBase, pair: Pair, by_target: Float[np.ndarray, " targets"]
 ) -> tuple[TokenInfluence, ...]:
-    """All tokens of the response; the first of them has none where nothing stands before it."""
+    """All tokens of the response. One that does not count has none: outside the span, or with nothing before it."""
     ids = list(pair.input_ids[pair.prompt_tokens :])
     influences = np.zeros(len(ids))
-    influences[len(ids) - len(by_target) :] = by_target
+    influences[np.flatnonzero(pair.window.is_target) - pair.prompt_tokens] = by_target
     return with_pieces(tokenizer, str(tokenizer.decode(ids)), ids, influences)
