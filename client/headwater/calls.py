@@ -56,32 +56,34 @@ def attribute(
     rescore: int | None = None,
     refine: int | None = None,
     method: Finder | None = None,
+    histogram: bool | None = None,
     timeout: float | None = None,
 ) -> Call[Attribution]:
     """The training documents that made the model give `response` to `prompt`, most influential first.
 
-    | option   | meaning                                                                          | default     |
-    |----------|----------------------------------------------------------------------------------|-------------|
-    | response | what the model wrote                                                             |             |
-    | prompt   | the text before it; or give `messages`                                           |             |
-    | messages | the conversation before it, as {"role": ..., "content": ...}                     |             |
-    | span     | ask about response[start:stop] alone; the rest of it is context                  | all of it   |
-    | top_k    | how many documents, 1 to 1000                                                    | 10          |
-    | index    | which of the server's indexes to search                                          | "default"   |
-    | score    | "relatif", "influence" or "cosine"                                               | "relatif"   |
-    | sign     | "positive": made the response likelier; "negative": less likely                  | "positive"  |
-    | filters  | which documents to search: {"must": [{"key": "metadata.year", "equals": 1603}]}  | all         |
-    | include  | what to return of each document: "text", "metadata"                              | both        |
-    | rescore  | score so many of the best again without projections: better, and slower          | none        |
-    | refine   | steps past EK-FAC in doing so                                                    | 0           |
-    | method   | "influence", or a baseline: "bm25", "hidden-states"                              | "influence" |
-    | timeout  | seconds to wait for the answer, where the client's own do not fit                |             |
+    | option    | meaning                                                                         | default     |
+    |-----------|---------------------------------------------------------------------------------|-------------|
+    | response  | what the model wrote                                                            |             |
+    | prompt    | the text before it; or give `messages`                                          |             |
+    | messages  | the conversation before it, as {"role": ..., "content": ...}                    |             |
+    | span      | ask about response[start:stop] alone; the rest of it is context                 | all of it   |
+    | top_k     | how many documents, 1 to 1000                                                   | 10          |
+    | index     | which of the server's indexes to search                                         | "default"   |
+    | score     | "relatif", "influence" or "cosine"                                              | "relatif"   |
+    | sign      | "positive": made the response likelier; "negative": less likely                 | "positive"  |
+    | filters   | which documents to search: {"must": [{"key": "metadata.year", "equals": 1603}]} | all         |
+    | include   | what to return of each document: "text", "metadata"                             | both        |
+    | rescore   | score so many of the best again without projections: better, and slower         | none        |
+    | refine    | steps past EK-FAC in doing so                                                   | 0           |
+    | method    | "influence", or a baseline: "bm25", "hidden-states"                             | "influence" |
+    | histogram | tell also how the scores of all documents searched are spread                   | no          |
+    | timeout   | seconds to wait for the answer, where the client's own do not fit               |             |
 
     Raises ValueError (pydantic's) for a question that cannot be asked, APIError when there is no answer to it.
     Scores are estimates, and no proof.
     """
     asked = _asked(prompt, messages, response, span, index)
-    options = {"filters": filters, "rescore": rescore, "refine": refine, "method": method}
+    options = {"filters": filters, "rescore": rescore, "refine": refine, "method": method, "histogram": histogram}
     asked |= {"top_k": top_k, "score": score, "sign": sign, "include": list(include), **_given(options)}
     content = _content(AttributeRequest.model_validate(asked))
     return Call(method="POST", path="/v1/attribute", answer=Attribution, content=content, timeout=timeout)

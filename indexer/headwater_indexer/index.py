@@ -152,9 +152,16 @@ class Index:
         """
         return self._search(rows, top_k=top_k, score=score, sign=sign, among=among)
 
-    def influences(self, rows: Float32[np.ndarray, "pairs width"]) -> Float32[np.ndarray, "pairs documents"]:
-        """The influence of every document on every pair, by a pass over what is stored of their rows."""
-        return self._search.influences(rows)
+    def influences(
+        self, rows: Float32[np.ndarray, "pairs width"], among: Int64[np.ndarray, " ordinals"] | None = None
+    ) -> Float32[np.ndarray, "pairs searched"]:
+        """The influence of every document, or of those of `among`, on every pair, by a pass over their stored rows."""
+        return self._search.influences(rows, among)
+
+    @property
+    def takes_messages(self) -> bool:
+        """Whether the model's tokenizer has a chat template, which `encode_messages` needs."""
+        return bool(self._checkpoint.tokenizer.chat_template)
 
     @property
     def can_rescore(self) -> bool:

@@ -136,13 +136,17 @@ class FlatSearch:
         rows = self._faiss.rev_swig_ptr(self._flat.get_xb(), len(self) * self._flat.d).reshape(len(self), self._flat.d)
         searched = len(self) if among is None else len(among)
         step = max(1, BLOCK_BYTES // (4 * self._flat.d))
-        blocks = [slice(n, n + step) if among is None else among[n : n + step] for n in range(0, searched, step)]
+        blocks = [
+            slice(n, n + step) if among is None else among[n : n + step] for n in range(0, max(1, searched), step)
+        ]
         scores = np.concatenate([queries @ rows[block].T for block in blocks], axis=1)
         return scores * (self.norms if among is None else self.norms[among]) if score == "influence" else scores
 
-    def influences(self, queries: Float32[np.ndarray, "queries width"]) -> Float32[np.ndarray, "queries documents"]:
-        """The influence of every document on every query."""
-        return np.asarray(self._scores(queries, "influence", None), dtype=np.float32)
+    def influences(
+        self, queries: Float32[np.ndarray, "queries width"], among: Int64[np.ndarray, " ordinals"] | None = None
+    ) -> Float32[np.ndarray, "queries searched"]:
+        """The influence of every document, or of those named, on every query."""
+        return np.asarray(self._scores(queries, "influence", among), dtype=np.float32)
 
 
 def best(

@@ -10,11 +10,13 @@ from headwater.types import (
     AttributedDocument,
     AttributeRequest,
     Attribution,
+    ChatInfo,
     DocumentExplanation,
     DocumentRecord,
     ExplainRequest,
     Explanation,
     HessianInfo,
+    Histogram,
     IndexInfo,
     IndexMethod,
     IndexRef,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from headwater_indexer.index import Explanation as Explained
     from headwater_indexer.index import Index, Pair
     from headwater_server.ranking import Ranked
+    from headwater_server.settings import Settings
 
 
 def attribution(
@@ -45,6 +48,7 @@ def attribution(
     timings: Timings,
     *,
     searched: int,
+    histogram: Histogram | None = None,
 ) -> Attribution:
     """The answer; `hits` and `documents` stand in the same order, most influential first."""
     manifest = index.manifest
@@ -81,6 +85,7 @@ def attribution(
         sources=credit(
             [(document.source, hit.score) for hit, document in zip(hits, documents, strict=True)], question.sign
         ),
+        histogram=histogram,
     )
 
 
@@ -131,8 +136,9 @@ def credit(scores: Sequence[tuple[str | None, float]], sign: Sign) -> list[Sourc
     return sorted(shares, key=lambda share: (-share.share, share.source or ""))
 
 
-def index_info(name: str, index: "Index") -> IndexInfo:
+def index_info(name: str, index: "Index", settings: "Settings") -> IndexInfo:
     manifest = index.manifest
+    called = settings.upstream_name(name) or settings.model or manifest.model.id
     return IndexInfo(
         name=name,
         version=manifest.version,
@@ -145,6 +151,9 @@ def index_info(name: str, index: "Index") -> IndexInfo:
         layers=len(manifest.layers),
         width=manifest.width,
         created=manifest.created,
+        explains=index.can_rescore and not settings.withhold_text,
+        baselines=["bm25", "hidden-states"] if index.keeps_hidden_states else ["bm25"],
+        chat=ChatInfo(model=called, messages=index.takes_messages) if settings.upstream is not None else None,
     )
 
 

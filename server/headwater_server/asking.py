@@ -2,17 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwater.types import AttributeRequest, Attribution, ExplainRequest, Explanation, Timings
+from headwater.types import AttributeRequest, Attribution, ExplainRequest, Explanation, Histogram, Timings
 from headwater_server.answers import attribution, explanation
 from headwater_server.errors import IndexLacks, TextWithheld, TooLong, TooManyWanted, UnknownDocument
 from headwater_server.questions import characters, encode, texts, where
 from headwater_server.queue import Entry, GradientQueue, Row
-from headwater_server.ranking import Ranked, rank, rescored
+from headwater_server.ranking import Ranked, all_scores, by_influence, histogram, rank, rescored
 from headwater_server.searches import Searches, Wanted
 from headwater_server.settings import Settings
 from headwater_server.threads import Threads
@@ -42,11 +43,19 @@ class Asking:
                 among = await self._threads.filter(index.documents.matching, where(question.filters))
             watch.lap("filters")
         find = self._by_influence if question.method == "influence" else self._by_baseline
-        ranked = await find(question, index, pair, among, watch)
-        documents = await self._threads.read(index.documents.by_ordinal, [hit.ordinal for hit in ranked])
+        found = await find(question, index, pair, among, watch)
+        documents = await self._threads.read(index.documents.by_ordinal, [hit.ordinal for hit in found.ranked])
         watch.lap("documents")
-        searched = len(index.documents) if among is None else len(among)
-        return attribution(question, index, pair, ranked, documents, watch.timings(), searched=searched)
+        return attribution(
+            question,
+            index,
+            pair,
+            found.ranked,
+            documents,
+            watch.timings(),
+            searched=len(index.documents) if among is None else len(among),
+            histogram=found.histogram,
+        )
 
     async def explain(self, question: ExplainRequest, index: "Index") -> Explanation:
         if self._settings.withhold_text:
@@ -83,16 +92,17 @@ class Asking:
 
     async def _by_influence(
         self, question: AttributeRequest, index: "Index", pair: "Pair", among: np.ndarray | None, watch: "_Watch"
-    ) -> Sequence[Ranked]:
+    ) -> "_Found":
         row = await self._by_worker(index, pair, len(pair.input_ids), None, watch, slow=question.rescore is not None)
         top_k = max(question.top_k, question.rescore or 0)
         wanted = Wanted(row.values, top_k=top_k, score=question.score, sign=question.sign, among=among)
         with self.queue.searching(len(pair.input_ids)):
-            hits = await self._searches.find(index, wanted)
+            find = self._with_histogram if question.histogram else self._nearest
+            found = await find(index, wanted)
         watch.lap("search")
-        if question.rescore is None or not hits:
-            return hits[: question.top_k]
-        ordinals = [hit.ordinal for hit in hits[: question.rescore]]
+        if question.rescore is None or not found.ranked:
+            return found
+        ordinals = [hit.ordinal for hit in found.ranked[: question.rescore]]
         done = await self._by_worker(
             index,
             pair,
@@ -102,11 +112,23 @@ class Asking:
             slow=True,
         )
         searched = len(index.documents) if among is None else len(among)
-        return rescored(question, index, row.values, ordinals, done.values, searched=searched)
+        return replace(found, ranked=rescored(question, index, row.values, ordinals, done.values, searched=searched))
+
+    async def _nearest(self, index: "Index", wanted: Wanted) -> "_Found":
+        return _Found(await self._searches.find(index, wanted))
+
+    async def _with_histogram(self, index: "Index", wanted: Wanted) -> "_Found":
+        """By the scores of all documents, which a search alone need not have."""
+        among = np.arange(len(index.documents)) if wanted.among is None else wanted.among
+        began = self.queue.clock()
+        scores = await self._threads.search(all_scores, index, wanted.row, wanted.score, among)
+        self.queue.searched(1, self.queue.clock() - began)
+        ranked = by_influence(scores, among, wanted.top_k, positive=wanted.sign == "positive")
+        return _Found(ranked, histogram(scores))
 
     async def _by_baseline(
         self, question: AttributeRequest, index: "Index", pair: "Pair", among: np.ndarray | None, watch: "_Watch"
-    ) -> Sequence[Ranked]:
+    ) -> "_Found":
         asked = [texts(question)]
         if question.method == "bm25":
             [scores] = await self._threads.search(index.baseline, "bm25", asked)
@@ -115,9 +137,10 @@ class Asking:
                 index, pair, len(pair.input_ids), lambda: index.baseline("hidden-states", asked), watch
             )
             [scores] = done.values
-        ranked = rank(scores, np.arange(len(scores)) if among is None else among, question.top_k)
+        among = np.arange(len(scores)) if among is None else among
+        ranked = rank(scores, among, question.top_k)
         watch.lap("search")
-        return ranked
+        return _Found(ranked, histogram(scores[among]) if question.histogram else None)
 
     async def _by_worker(
         self,
@@ -158,6 +181,14 @@ class Asking:
 def _tokens_of(index: "Index", documents: int) -> int:
     """As many as so many documents have on average."""
     return max(1, ceil(documents * index.manifest.tokens / max(1, index.manifest.documents)))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The documents, most influential first, and how the scores of all are spread where that was asked."""
+
+    ranked: Sequence[Ranked]
+    histogram: Histogram | None = None
 
 
 class _Watch:

@@ -150,10 +150,10 @@ class Engine:
 
     def infos(self) -> list[IndexInfo]:
         self.require_loaded()
-        return [index_info(name, index) for name, index in self.library.items()]
+        return [index_info(name, index, self.settings) for name, index in self.library.items()]
 
     def info(self, name: str) -> IndexInfo:
-        return index_info(name, self.index(name))
+        return index_info(name, self.index(name), self.settings)
 
     async def document(self, index: str, document_id: str) -> DocumentRecord | None:
         if self.settings.withhold_text:
@@ -183,7 +183,7 @@ class Engine:
             self._reloading.discard(name)
         self.library.put(name, index)
         _tell_ready(name, index, time.monotonic() - began)
-        return index_info(name, index)
+        return index_info(name, index, self.settings)
 
     async def _warm_up_beside(self, index: "Index") -> None:
         """By the model's own thread, between two batches: indexes may share a model, which has one user at a time."""

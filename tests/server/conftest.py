@@ -69,7 +69,7 @@ class TwinIndex:
         self.vectors = np.random.default_rng(0).standard_normal((documents, WIDTH)).astype(np.float32)
         self.batches: list[list[int]] = []  # the sizes in tokens of every batch that was computed
         self.closed = False
-        self.can_rescore = self.keeps_hidden_states = False
+        self.can_rescore = self.keeps_hidden_states = self.takes_messages = False
         self.manifest = SimpleNamespace(
             version="sha256:" + "0" * 64,
             created=1_764_000_000,

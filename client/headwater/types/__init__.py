@@ -6,6 +6,7 @@ from headwater.types.attribution import (
     AttributeRequest,
     Attribution,
     Finder,
+    Histogram,
     IndexRef,
     Message,
     Method,
@@ -23,6 +24,7 @@ from headwater.types.explain import DocumentExplanation, ExplainRequest, Explana
 from headwater.types.filters import Condition, Filters, Range
 from headwater.types.operations import ErrorBody, Health, Problem
 from headwater.types.served import (
+    ChatInfo,
     DocumentRecord,
     HessianInfo,
     IndexInfo,
@@ -41,6 +43,7 @@ __all__ = [
     "BatchAttribution",
     "BatchItem",
     "BatchRequest",
+    "ChatInfo",
     "Condition",
     "DocumentExplanation",
     "DocumentRecord",
@@ -51,6 +54,7 @@ __all__ = [
     "Finder",
     "Health",
     "HessianInfo",
+    "Histogram",
     "IndexInfo",
     "IndexList",
     "IndexMethod",

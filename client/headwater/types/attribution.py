@@ -123,6 +123,11 @@ class AttributeRequest(Asked):
         examples=[50],
     )
     refine: Refine = 0
+    histogram: bool = Field(
+        default=False,
+        strict=True,
+        description="Tell also how the scores of all documents that were searched are spread.",
+    )
 
     @model_validator(mode="after")
     def _options_that_fit(self) -> Self:
@@ -220,6 +225,14 @@ class SourceShare(Answer):
     documents: int = Field(description="How many of the returned documents are from it.", examples=[6])
 
 
+class Histogram(Answer):
+    """How the scores of all documents that were searched are spread: counts in bins of equal width."""
+
+    low: float = Field(description="The lowest score, where the first bin begins.", examples=[-3.2])
+    high: float = Field(description="The highest score, where the last bin ends.", examples=[12.4])
+    counts: list[int] = Field(description="How many documents score within each bin.", examples=[[3, 40, 17, 2, 1]])
+
+
 class Attribution(Answer):
     """The most influential training documents. Scores are estimates, and no proof."""
 
@@ -233,3 +246,8 @@ class Attribution(Answer):
     timings_ms: Timings
     data: list[AttributedDocument] = Field(description="Documents, most influential first.")
     sources: list[SourceShare] = Field(description="Credit by source, the largest first.")
+    histogram: Histogram | None = Field(
+        default=None,
+        description="The spread of all documents' scores, as the index has them before any rescoring; null unless "
+        "asked for, and where no document was searched.",
+    )

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
+from headwater.types.attribution import Finder
 from headwater.types.base import Answer
 
 
@@ -35,6 +36,15 @@ class IndexMethod(Answer):
     hessian: HessianInfo
 
 
+class ChatInfo(Answer):
+    """How the gateway is asked for an answer of the index's model."""
+
+    model: str = Field(description="What the upstream calls the model.", examples=["openai-community/gpt2"])
+    messages: bool = Field(
+        description="Whether the model takes conversations; if not, ask `/v1/completions`.", examples=[True]
+    )
+
+
 class IndexInfo(Answer):
     """An index that the server holds."""
 
@@ -47,6 +57,13 @@ class IndexInfo(Answer):
     layers: int = Field(description="How many layers' gradients it keeps.", examples=[24])
     width: int = Field(description="Numbers kept for each document.", examples=[6144])
     created: int = Field(description="When it was built; Unix time in seconds.", examples=[1764000000])
+    explains: bool = Field(
+        default=False, description="Whether `/v1/explain` tells the tokens that influence is made of.", examples=[True]
+    )
+    baselines: list[Finder] = Field(
+        default=[], description="What `method` takes beside `influence`.", examples=[["bm25", "hidden-states"]]
+    )
+    chat: ChatInfo | None = Field(default=None, description="The gateway to its model; null where there is none.")
 
 
 class IndexList(Answer):

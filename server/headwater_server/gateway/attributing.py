@@ -86,7 +86,7 @@ class ChatAttribution:
         settings = self._engine.settings
         model = self._engine.index(index).manifest.model
         name, _, revision = (served or "").partition("@")
-        if {served, name} & settings.model_names.get(index, frozenset()):
+        if not {served, name}.isdisjoint(settings.model_names.get(index, ())):
             return
         other_commit = model.revision and _COMMIT.fullmatch(revision) and revision != model.revision
         if name not in {model.id, settings.model} or other_commit:

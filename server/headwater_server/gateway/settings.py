@@ -47,15 +47,19 @@ class UpstreamSettings(BaseSettings):
                 raise ValueError("upstream_key and upstream_forward_key are both set: one key can be sent, not two")
         return self
 
+    def upstream_name(self, index: str) -> str | None:
+        """What the upstream calls an index's model, as far as it was told: the first of its names."""
+        return next(iter(self.model_names.get(index, ())), None)
+
     @property
-    def model_names(self) -> dict[str, frozenset[str]]:
+    def model_names(self) -> dict[str, tuple[str, ...]]:
         """By index, what the upstream calls its model."""
-        names: dict[str, frozenset[str]] = {}
+        names: dict[str, tuple[str, ...]] = {}
         for word in self.upstream_model:
             index, equals, name = word.partition("=")
             if not equals:
                 index, name = "default", word
-            names[index] = names.get(index, frozenset()) | {name}
+            names[index] = (*names.get(index, ()), name)
         return names
 
 
