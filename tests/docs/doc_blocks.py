@@ -56,6 +56,7 @@ def _blocks(page: Path, lines: list[str]) -> Iterator[Block]:
         text = "\n".join(line.removeprefix(indent) for line in lines[number + 1 : end]) + "\n"
         comment = _COMMENT.fullmatch(above)
         kind, _, rest = comment[1].partition(": ") if comment else ("", "", "")
+        kind = "" if kind == "place" else kind  # said of the page
         yield Block(page=page, line=number + 1, language=language, text=text, kind=kind, rest=rest)
         number, above = end + 1, ""
 
