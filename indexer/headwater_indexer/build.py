@@ -56,14 +56,15 @@ def build_index(
             return done
         build = BuildSteps(checkpoint, encoder, layers, options, options.rows(layers), work, progress)
         store = build.read(documents)
-        estimate = build.estimate(store, everything=keep_gradients)
+        build.estimate(store, everything=keep_gradients)
         projections = build.project(store)
         whiten = build.fit_hessian(store, projections, everything=keep_gradients)
         rows = build.rows(store, projections, whiten, keep_gradients=keep_gradients)
         without_gradient = build.index(rows)
         build.factors(store)
         build.baselines(store)
-        manifest = build.describe(estimate, inputs, without_gradient, keep_gradients=keep_gradients)
+        segment = build.segment(store, inputs, without_gradient, keep_gradients=keep_gradients)
+        manifest = build.describe(segment, projections.layout.width)
         work.finish(manifest, keep_gradients=keep_gradients)
         return manifest
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,11 +35,13 @@ from headwater_indexer.gradients import (
 from headwater_indexer.hessian import Whitener
 from headwater_indexer.layers import Layer
 from headwater_indexer.manifest import (
+    File,
     HessianPart,
     Manifest,
     ModelPart,
     ProjectionPart,
     RowsPart,
+    Segment,
     WindowsPart,
     describe_file,
 )
@@ -66,28 +70,31 @@ class BuildSteps:
     work: Workspace
     progress: Progress
 
-    def read(self, documents: str) -> DocumentStore:
-        """The corpus in SQLite, with the number of windows and tokens of each document."""
+    def read(self, *corpora: str) -> DocumentStore:
+        """The corpora in SQLite, with the number of windows and tokens of each document."""
         if not self.work.documents.exists():
-            self._copy(documents)
+            self._copy(corpora)
         store = DocumentStore(self.work.documents)
         if not store.tokens():
-            raise CorpusError(f"{documents} holds no document of two tokens or more: there is nothing to attribute to")
+            raise CorpusError(
+                f"{', '.join(corpora)} holds no document of two tokens or more: there is nothing to attribute to"
+            )
         return store
 
-    def _copy(self, documents: str) -> None:
+    def _copy(self, corpora: Sequence[str]) -> None:
         unfinished, options = self.work.unfinished_documents, self.options
         with DocumentWriter(unfinished) as writer, self.progress.step("documents", None, "doc") as step:
             already = len(writer)
-            stream = read_documents(documents, options.fields, split=options.split)
+            streams = (read_documents(corpus, options.fields, split=options.split) for corpus in corpora)
+            stream = chain.from_iterable(streams)
             for ordinal, document in enumerate(counted(stream, step)):
                 if ordinal >= already:
                     windows = self.encoder.document(document, long=options.long_documents)
                     writer.add(document, windows=len(windows), tokens=sum(len(window.input_ids) for window in windows))
                 elif not writer.matches(ordinal, document):
                     raise CorpusError(
-                        f"{documents}: document {document.id!r} has changed since the build was interrupted: start "
-                        "again with --overwrite"
+                        f"{', '.join(corpora)}: document {document.id!r} has changed since the command was "
+                        "interrupted: start again with --overwrite"
                     )
         flush(unfinished)
         unfinished.replace(self.work.documents)
@@ -247,18 +254,27 @@ class BuildSteps:
                 texts = (self.encoder.document(document, long=self.options.long_documents) for document in documents)
                 kept.append(np.concatenate(list(states.blocks(texts))))
 
-    def describe(
-        self, estimate: Estimate, inputs_sha256: str, without_gradient: int, *, keep_gradients: bool
-    ) -> Manifest:
-        """The manifest, with the SHA-256 of every file."""
-        checkpoint, options = self.checkpoint, self.options
-        files = self.work.files(gradients=keep_gradients)
-        with self.progress.step("checksums", len(files), "file") as step:
-            described = tuple(describe_file(self.work.folder, file) for file in counted(files, step))
-        return Manifest(
-            headwater_version=version("headwater"),
+    def segment(
+        self, store: DocumentStore, inputs_sha256: str, without_gradient: int, *, keep_gradients: bool
+    ) -> Segment:
+        """The documents in numbers, and the files that are theirs, with the SHA-256 of each."""
+        return Segment(
+            folder=self.work.folder.relative_to(self.work.root).as_posix(),
             created=int(time.time()),
             inputs_sha256=inputs_sha256,
+            documents=len(store),
+            documents_without_gradient=without_gradient,
+            windows=store.windows(),
+            tokens=store.tokens(),
+            files=self._described(self.work.own_files(gradients=keep_gradients)),
+        )
+
+    def describe(self, segment: Segment, width: int) -> Manifest:
+        """The manifest of an index whose only segment this is."""
+        checkpoint, options = self.checkpoint, self.options
+        return Manifest(
+            headwater_version=version("headwater"),
+            created=segment.created,
             model=ModelPart(
                 id=checkpoint.id,
                 revision=checkpoint.revision,
@@ -271,15 +287,16 @@ class BuildSteps:
             projection=ProjectionPart(kind=options.projection, rank=self.plan.rank, seed=options.seed),
             hessian=HessianPart(kind=options.hessian, damping=options.damping),
             rows=RowsPart(columns=self.plan.columns, bits=self.plan.bits, block=self.plan.block, bytes=self.plan.bytes),
-            windows=WindowsPart(
-                max_length=self.encoder.max_length, long_documents=options.long_documents, count=estimate.windows
-            ),
-            documents=estimate.documents,
-            documents_without_gradient=without_gradient,
-            tokens=estimate.tokens,
-            width=estimate.width,
-            files=described,
+            windows=WindowsPart(max_length=self.encoder.max_length, long_documents=options.long_documents),
+            width=width,
+            fitted_on=segment.documents,
+            shared=self._described(self.work.shared_files()),
+            segments=(segment,),
         )
+
+    def _described(self, files: Sequence[Path]) -> tuple[File, ...]:
+        with self.progress.step("checksums", len(files), "file") as step:
+            return tuple(describe_file(self.work.root, file) for file in counted(files, step))
 
     def _sample(self, store: DocumentStore, tokens: int) -> list[Batch]:
         windows = sample_windows(self.encoder, store, tokens=tokens, long=self.options.long_documents)

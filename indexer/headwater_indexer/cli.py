@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from headwater_indexer import evaluation_commands, explain_command
+from headwater_indexer import evaluation_commands, explain_command, life_commands
 from headwater_indexer.checkpoint import quiet_loading
 from headwater_indexer.command_options import Device, Documents, Model, Revision, taking_build_options
 from headwater_indexer.errors import HeadwaterError
@@ -104,10 +104,11 @@ def scores(
 
 @app.command()
 def info(index: Annotated[Path, typer.Argument(help="Folder of an index.")]) -> None:
-    """Print an index's manifest as JSON."""
+    """Print what an index is made of as JSON: its documents in numbers, and its manifest."""
     from headwater_indexer.manifest import Manifest
 
-    typer.echo(Manifest.read(index).model_dump_json(indent=2))
+    manifest = Manifest.read(index)
+    typer.echo(json.dumps(manifest.summary | manifest.model_dump(mode="json"), indent=2))
 
 
 @app.command()
@@ -144,6 +145,7 @@ def check_model(
         raise typer.Exit(1)
 
 
+app.command()(life_commands.append)
 app.command()(evaluation_commands.groundtruth)
 app.command()(evaluation_commands.evaluate)
 app.command()(explain_command.explain)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
 from headwater_indexer.codes.coder import Coder, headers
-from headwater_indexer.search import Hit, ScoreKind, Sign, best, hits, lengths
+from headwater_indexer.search import NOTHING, Hit, ScoreKind, Sign, best, hits, lengths
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.workspace import Workspace
 
@@ -81,10 +81,14 @@ class CodedSearch:
         score: ScoreKind,
         sign: Sign,
         among: Int64[np.ndarray, " ordinals"] | None = None,
+        without: Int64[np.ndarray, " ordinals"] | None = None,
     ) -> list[list[Hit]]:
-        """As FlatSearch: the `top_k` documents of each query, of all or of `among`, the most influential first."""
+        """As FlatSearch: the `top_k` documents of each query, of all, of `among` or of all `without` some, the most
+        influential first."""
         chosen = np.arange(len(self)) if among is None else among
-        top_k = min(top_k, len(chosen))
+        left_out = NOTHING if without is None else without
+        searched = len(chosen) - len(left_out)
+        top_k = min(top_k, searched)
         if top_k == 0:
             return [[] for _ in queries]
         scores = self.influences(queries if sign == "positive" else -queries, among)
@@ -93,4 +97,5 @@ class CodedSearch:
             scores = scores / np.where(norms > 0, norms, 1)
         if score == "cosine":
             scores = scores / lengths(queries)
-        return hits(*best(scores, chosen, top_k), searched=len(chosen), sign=sign)
+        scores[:, left_out] = -np.inf
+        return hits(*best(scores, chosen, top_k), searched=searched, sign=sign)

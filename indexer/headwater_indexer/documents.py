@@ -7,12 +7,13 @@ file. DocumentWriter.close() folds the log in, and DocumentStore reads the one f
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from queue import SimpleQueue
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from jaxtyping import Int64
@@ -24,8 +25,25 @@ from headwater_indexer.errors import CorpusError, IndexDamaged, StorageError
 from headwater_indexer.filters import Sql, Where
 
 _PAGE = 1000  # rows in memory while iterating
+_SCANNERS = 2  # filters that are looked for at once
 _KEPT_FILTERS = 16  # of each, 8 bytes a document that passes
 _DOCUMENT = "SELECT ordinal, id, source, text, prompt, messages, metadata FROM documents JOIN texts USING (ordinal)"
+_SOURCES_OF = """
+    SELECT source, count(*) FROM documents
+    WHERE source IS NOT NULL AND ordinal IN (SELECT value FROM json_each(?)) GROUP BY source
+"""
+_COUNTED = """
+    SELECT coalesce(sum(windows), 0), coalesce(sum(tokens), 0) FROM documents
+    WHERE ordinal IN (SELECT value FROM json_each(?))
+"""
+
+
+class Documents(Protocol):
+    """Documents by ordinal."""
+
+    def __len__(self) -> int: ...
+
+    def by_ordinal(self, ordinals: Sequence[int]) -> list[Document]: ...
 
 
 class DocumentWriter:
@@ -143,9 +161,12 @@ class DocumentStore:
                 f"{path}: the build that writes it has not finished. Run it again: it goes on from there."
             )
         self._uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+        self._scanners: SimpleQueue[sqlite3.Connection] = SimpleQueue()
         self._matching = lru_cache(maxsize=_KEPT_FILTERS)(self._scan)  # the file never changes
         with reading(path):
-            self._connection = sqlite3.connect(self._uri, uri=True, check_same_thread=False)
+            self._connection = self._connected()
+            for _ in range(_SCANNERS):
+                self._scanners.put(self._connected())
             try:
                 check_format(self._connection, path)
                 self._length = length(self._connection)
@@ -192,24 +213,49 @@ class DocumentStore:
         named = "SELECT source, count(*) AS documents FROM documents WHERE source IS NOT NULL GROUP BY source"
         return dict(self._fetch(f"{named} ORDER BY documents DESC, source"))
 
+    def sources_of(self, ordinals: Sequence[int]) -> dict[str, int]:
+        """How many of these documents each source has."""
+        return dict(self._fetch(_SOURCES_OF, json.dumps(list(ordinals))))
+
+    def counted(self, ordinals: Sequence[int]) -> tuple[int, int]:
+        """The windows and the tokens of these documents together."""
+        [(windows, tokens)] = self._fetch(_COUNTED, json.dumps(list(ordinals)))
+        return windows, tokens
+
     def matching(self, where: Where) -> Int64[np.ndarray, " ordinals"]:
         """The ordinals of the documents that pass, in their order; what was asked lately is kept.
 
-        Reads all documents by a connection of its own, so that look-ups need not wait for it.
+        Reads all documents by a connection of its own, so that look-ups need not wait for it. It is open from the
+        first, since the file may be deleted while it is read: by `compact`, which made another.
         """
         return self._matching(where.sql())
 
+    def _connected(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._uri, uri=True, check_same_thread=False)
+
     def _scan(self, where: Sql) -> Int64[np.ndarray, " ordinals"]:
-        with reading(self._path), closing(sqlite3.connect(self._uri, uri=True)) as connection:
+        with reading(self._path), self._scanner() as connection:
             select = f"SELECT ordinal FROM documents WHERE {where.text} ORDER BY ordinal"  # noqa: S608  values are bound
             found = connection.execute(select, where.values)
             ordinals = np.fromiter((row[0] for row in found), dtype=np.int64)
         ordinals.flags.writeable = False  # it is given to all who ask the same
         return ordinals
 
+    @contextmanager
+    def _scanner(self) -> Iterator[sqlite3.Connection]:
+        connection = self._scanners.get()
+        try:
+            yield connection
+        finally:
+            self._scanners.put(connection)
+
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+        for _ in range(_SCANNERS):
+            connection = self._scanners.get()  # when its scan is done
+            connection.close()
+            self._scanners.put(connection)
 
     def __enter__(self) -> Self:
         return self

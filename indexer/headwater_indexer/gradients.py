@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float32
 
 from headwater_indexer.capture import Capture
-from headwater_indexer.documents import DocumentStore
+from headwater_indexer.documents import Documents
 from headwater_indexer.errors import NonFiniteGradient
 from headwater_indexer.options import BuildOptions
 from headwater_indexer.progress import Step
@@ -49,7 +49,7 @@ def documents_for_hessian(options: BuildOptions, documents: int, width: int, *, 
 def document_rows(
     capture: Capture,
     encoder: Encoder,
-    documents: DocumentStore,
+    documents: Documents,
     ordinals: range,
     width: int,
     *,
@@ -80,7 +80,7 @@ def document_rows(
     return rows.numpy()
 
 
-def sample_windows(encoder: Encoder, documents: DocumentStore, *, tokens: int, long: LongDocuments) -> list[Window]:
+def sample_windows(encoder: Encoder, documents: Documents, *, tokens: int, long: LongDocuments) -> list[Window]:
     """Windows of documents spread evenly over the corpus, of about `tokens` tokens in all."""
     windows: list[Window] = []
     taken = 0

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
+from headwater_indexer.baselines.all_words import AllWords
 from headwater_indexer.baselines.bm25 import FullText
 from headwater_indexer.baselines.hidden_states import HiddenStates, cosines
 from headwater_indexer.baselines.matrix import BaselineKind, Question, bm25_scores, question_states
 from headwater_indexer.capture import capturing
+from headwater_indexer.catalogue import Catalogue
 from headwater_indexer.checkpoint import Checkpoint, load_checkpoint
 from headwater_indexer.coded_search import CodedSearch, coded_store
 from headwater_indexer.codes.coder import Coder
@@ -22,9 +24,11 @@ from headwater_indexer.errors import ConfigurationError, IndexDamaged
 from headwater_indexer.hessian import Whitener
 from headwater_indexer.layers import Layer, watchable_layers
 from headwater_indexer.manifest import Manifest, verify_file
+from headwater_indexer.numbering import Numbering, load_removed
 from headwater_indexer.progress import Progress, Silent, counted
 from headwater_indexer.projection import Projections
-from headwater_indexer.search import FlatSearch, Hit, ScoreKind, Sign
+from headwater_indexer.search import NOTHING, FlatSearch, Hit, ScoreKind, Sign
+from headwater_indexer.segments import SegmentedSearch
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.windows import Encoder, Pair, Span, Window
 from headwater_indexer.workspace import Workspace
@@ -43,6 +47,32 @@ def verify_index(folder: Path, progress: Progress | None = None) -> Manifest:
     return manifest
 
 
+def load_checkpoint_of(
+    folder: Path, manifest: Manifest, *, model: str | None, device: str, gradient_checkpointing: bool = False
+) -> Checkpoint:
+    """The model that an index was made with, from `model` if it has moved since.
+
+    Raises IndexDamaged for other weights or another tokenizer, ModelError when it cannot be loaded.
+    """
+    checkpoint = load_checkpoint(
+        model or manifest.model.id,
+        revision=None if model else manifest.model.revision,
+        device=device,
+        dtype=manifest.model.dtype,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+    for part, ours, theirs in (
+        ("weights", checkpoint.weights_sha256, manifest.model.weights_sha256),
+        ("tokenizer", checkpoint.tokenizer_sha256, manifest.model.tokenizer_sha256),
+    ):
+        if ours != theirs:
+            raise IndexDamaged(
+                f"{folder} was made with other {part} than {checkpoint.id} has now (SHA-256 {theirs[:12]} in the "
+                f"index, {ours[:12]} loaded): give the model that it was built for with --model, or build it again"
+            )
+    return checkpoint
+
+
 class Index:
     """Documents, rows and the model whose gradients they are. `rows` wants one caller at a time, the rest do not."""
 
@@ -50,12 +80,17 @@ class Index:
         work = Workspace(folder)
         self.folder = folder
         self.manifest = manifest
-        self.documents = DocumentStore(work.documents)
+        parts = [work.segment(segment.folder) for segment in manifest.segments]
+        self._numbering = numbering_of(folder, manifest)
+        self.documents = Catalogue([DocumentStore(part.documents) for part in parts], self._numbering)
         self._checkpoint = checkpoint
         self._projections = Projections.load(work.projections)
         self._whiten = Whitener.load(work.whitener, self._projections.layout)
-        self._search = _open_search(work, manifest)
-        self._layers = _named_layers(checkpoint, manifest)
+        searches = [_open_search(part, manifest) for part in parts]
+        self._search = SegmentedSearch(searches, self._numbering)
+        self._words = AllWords([FullText.open(part.full_text) for part in parts], self._numbering)
+        self._states = _states(parts)
+        self._layers = named_layers(checkpoint, manifest)
         self._encoder = Encoder(checkpoint.tokenizer, manifest.windows.max_length)
 
     @classmethod
@@ -80,22 +115,7 @@ class Index:
         for shared in loaded:
             if _made_with(manifest, shared):
                 return cls(folder, manifest, shared)
-        checkpoint = load_checkpoint(
-            model or manifest.model.id,
-            revision=None if model else manifest.model.revision,
-            device=device,
-            dtype=manifest.model.dtype,
-        )
-        for part, ours, theirs in (
-            ("weights", checkpoint.weights_sha256, manifest.model.weights_sha256),
-            ("tokenizer", checkpoint.tokenizer_sha256, manifest.model.tokenizer_sha256),
-        ):
-            if ours != theirs:
-                raise IndexDamaged(
-                    f"{folder} was made with other {part} than {checkpoint.id} has now (SHA-256 {theirs[:12]} in the "
-                    f"index, {ours[:12]} loaded): give the model that it was built for with --model, or build it again"
-                )
-        return cls(folder, manifest, checkpoint)
+        return cls(folder, manifest, load_checkpoint_of(folder, manifest, model=model, device=device))
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -204,7 +224,7 @@ class Index:
     @property
     def keeps_hidden_states(self) -> bool:
         """Whether the build kept what the baseline `hidden-states` compares with."""
-        return Workspace(self.folder).embeddings.exists()
+        return self._states is not None
 
     def baseline(self, kind: BaselineKind, questions: Sequence[Question]) -> Float32[np.ndarray, "questions documents"]:
         """Scores of all documents by their words, or by the model's states: for (prompt, response) questions.
@@ -212,25 +232,21 @@ class Index:
         Raises ConfigurationError for hidden states that the build was not asked to keep.
         """
         if kind == "bm25":
-            return bm25_scores(self._full_text, questions)
+            return bm25_scores(self._words, questions)
         states = HiddenStates(self._checkpoint)
         return cosines(question_states(states, self._encoder, questions), self._document_states)
 
     @cached_property
-    def _full_text(self) -> FullText:
-        path = Workspace(self.folder).full_text
-        return FullText.open(path) if path.exists() else FullText.in_memory(self.documents)
-
-    @cached_property
     def _document_states(self) -> Float32[np.ndarray, "documents width"]:
-        folder = Workspace(self.folder).embeddings
-        if not folder.exists():
+        if self._states is None:
             raise ConfigurationError(f"{self.folder} was built without --embeddings, so it has no hidden states")
-        return np.concatenate(list(ShardStore.open(folder)))
+        stored = np.concatenate([shard for states in self._states for shard in states])
+        return np.delete(stored, self._numbering.removed, axis=0)
 
     def close(self) -> None:
         """Closes the files that stay open while the index is served."""
         self.documents.close()
+        self._words.close()
 
 
 def _made_with(manifest: Manifest, checkpoint: Checkpoint) -> bool:
@@ -243,6 +259,21 @@ def _made_with(manifest: Manifest, checkpoint: Checkpoint) -> bool:
     )
 
 
+def numbering_of(folder: Path, manifest: Manifest) -> Numbering:
+    """Which documents are left, of those that the segments store."""
+    counts = tuple(segment.documents for segment in manifest.segments)
+    removed = NOTHING if manifest.removed is None else load_removed(folder / manifest.removed.file.path, counts)
+    return Numbering(counts, removed)
+
+
+def _states(parts: Sequence[Workspace]) -> list[list[Float32[np.ndarray, "rows width"]]] | None:
+    """The hidden states of each segment, mapped; None where they were not kept."""
+    if not all(part.embeddings.exists() for part in parts):
+        return None
+    stores = [ShardStore.open(part.embeddings) for part in parts]
+    return [[store.mapped(shard) for shard in store.manifest.shards] for store in stores]
+
+
 def _open_search(work: Workspace, manifest: Manifest) -> FlatSearch | CodedSearch:
     if manifest.rows.bits == 32:
         return FlatSearch.open(work.search, work.norms)
@@ -250,6 +281,7 @@ def _open_search(work: Workspace, manifest: Manifest) -> FlatSearch | CodedSearc
     return CodedSearch.open(coder, coded_store(work, coder), manifest.width)
 
 
-def _named_layers(checkpoint: Checkpoint, manifest: Manifest) -> list[Layer]:
+def named_layers(checkpoint: Checkpoint, manifest: Manifest) -> list[Layer]:
+    """The layers that the rows are made of, in their order."""
     by_name = watchable_layers(checkpoint.model)
     return [by_name[name] for name in manifest.layers]

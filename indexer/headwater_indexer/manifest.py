@@ -1,7 +1,14 @@
-"""manifest.json: what an index is made of and from, with the SHA-256 of every file. Without it, none is finished."""
+"""manifest.json: what an index is made of and from, with the SHA-256 of every file. Without it, none is finished.
+
+It names the files of one version of the index: those that all documents share, and segment by segment those of the
+documents that were added together. Files never change; a new version is a new manifest, which takes the place of the
+one before at once. Its own `sha256` is that of the file's bytes with zeros in place of these 64 digits.
+"""
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -12,8 +19,10 @@ from headwater_indexer.projection import ProjectionKind
 from headwater_indexer.windows import LongDocuments
 
 FORMAT = "headwater-index"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
+ZEROS = "0" * 64
+Change = Literal["build", "append", "remove", "compact", "rollback"]
 
 
 class _Part(BaseModel):
@@ -65,7 +74,6 @@ class WindowsPart(_Part):
 
     max_length: int  # tokens
     long_documents: LongDocuments
-    count: int
 
 
 class File(_Part):
@@ -76,39 +84,105 @@ class File(_Part):
     sha256: str
 
 
-class Manifest(_Part):
-    """All that identifies an index."""
+class Counted(_Part):
+    """Some documents, in numbers."""
 
+    documents: int
+    documents_without_gradient: int  # of one token, or with a loss that no watched weight can change
+    windows: int
+    tokens: int
+
+
+class Segment(Counted):
+    """Documents that were added together, removed ones included, and the files that are theirs alone."""
+
+    folder: str  # relative to the index's; "." for the first build's
+    created: int  # seconds since 1970
+    inputs_sha256: str  # of all that they were made from: the same inputs need not be added again
+    files: tuple[File, ...]
+
+
+class Removed(Counted):
+    """The documents that stand in the segments and are never returned."""
+
+    file: File
+
+
+class Manifest(_Part):
+    """All that identifies an index, as it is in one of its versions."""
+
+    sha256: str = ZEROS
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
     headwater_version: str
-    created: int  # seconds since 1970
-    inputs_sha256: str  # of options, model and corpus: the same inputs need no second build
+    number: int = 1  # of the version: 1 is the build, and each change counts one on
+    change: Change = "build"
+    created: int  # seconds since 1970: of the version
     model: ModelPart
     layers: tuple[str, ...]
     projection: ProjectionPart
     hessian: HessianPart
     rows: RowsPart
     windows: WindowsPart
-    documents: int
-    documents_without_gradient: int  # of one token, or with a loss that no watched weight can change
-    tokens: int
     width: int
-    files: tuple[File, ...]
+    fitted_on: int  # documents that there were when projections and Hessian were fitted
+    shared: tuple[File, ...]  # by the documents of all segments
+    segments: tuple[Segment, ...]  # their documents are numbered one after the other
+    removed: Removed | None = None
 
     @property
-    def version(self) -> str:
-        """Names this very index: the digest of its manifest, and so of all its files."""
-        return "sha256:" + hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+    def documents(self) -> int:
+        """Those that can be found: of all segments, less what was removed. The other counts are likewise."""
+        return self._count("documents")
+
+    @property
+    def documents_without_gradient(self) -> int:
+        return self._count("documents_without_gradient")
+
+    @property
+    def tokens(self) -> int:
+        return self._count("tokens")
+
+    def _count(self, what: str) -> int:
+        counted = sum(getattr(segment, what) for segment in self.segments)
+        return int(counted - (0 if self.removed is None else getattr(self.removed, what)))
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """Every file of this version, but for its manifest."""
+        own = (file for segment in self.segments for file in segment.files)
+        return (*self.shared, *own, *(() if self.removed is None else (self.removed.file,)))
 
     @property
     def bytes(self) -> int:
         return sum(file.bytes for file in self.files)
 
-    def write(self, folder: Path) -> None:
-        """Makes the folder an index: the last step of a build."""
-        with replacing(folder / MANIFEST) as aside:
-            aside.write_text(self.model_dump_json(indent=1) + "\n")
+    @property
+    def summary(self) -> dict[str, int | float | str]:
+        """What follows from the rest, for people."""
+        added = sum(segment.documents for segment in self.segments) - self.fitted_on
+        return {
+            "version": self.version,
+            "documents": self.documents,
+            "tokens": self.tokens,
+            "bytes": self.bytes,
+            "share_added_since_it_was_fitted": round(max(0, added) / max(1, self.documents), 4),
+        }
+
+    @cached_property
+    def version(self) -> str:
+        """Names this very version: the digest of its manifest, and so of all its files."""
+        return f"sha256:{_digest(self._text(ZEROS).encode())}"
+
+    def _text(self, sha256: str) -> str:
+        return self.model_copy(update={"sha256": sha256}).model_dump_json(indent=1) + "\n"
+
+    def write(self, path: Path) -> Self:
+        """Makes the folder of `path` an index of this version: the last step of every change."""
+        sealed = self.model_copy(update={"sha256": _digest(self._text(ZEROS).encode())})
+        with replacing(path) as aside:
+            aside.write_text(sealed._text(sealed.sha256))
+        return sealed
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
@@ -117,12 +191,17 @@ class Manifest(_Part):
         if not folder.is_dir():
             raise IndexDamaged(f"{folder} is not a folder: give the folder that `headwater-index build --out` made")
         try:
-            text = path.read_bytes()
+            return cls.read_file(path)
         except FileNotFoundError as error:
             raise IndexDamaged(
                 f"{folder} has no {MANIFEST}: the build did not finish. Run the same `headwater-index build` again; it "
                 "resumes"
             ) from error
+
+    @classmethod
+    def read_file(cls, path: Path) -> "Manifest":
+        """The manifest in a file. Raises FileNotFoundError, and IndexDamaged for what is not a whole manifest."""
+        text = path.read_bytes()
         try:
             head = _Head.model_validate_json(text)
             if (head.format, head.format_version) != (FORMAT, FORMAT_VERSION):
@@ -130,10 +209,20 @@ class Manifest(_Part):
                     f"{path} has format {head.format} {head.format_version}, and this version of Headwater reads "
                     f"{FORMAT} {FORMAT_VERSION}: build the index again, or install the version that made it"
                 )
-            return cls.model_validate_json(text)
+            manifest = cls.model_validate_json(text)
         except ValidationError as error:
             place = ".".join(str(part) for part in error.errors()[0]["loc"]) or "the whole"
-            raise IndexDamaged(f"{path} is altered or damaged (at {place}): build the index again") from error
+            raise IndexDamaged(f"{path} is altered or damaged (at {place}): {_WAY_OUT}") from error
+        if _digest(text.replace(manifest.sha256.encode(), ZEROS.encode(), 1)) != manifest.sha256:
+            raise IndexDamaged(f"{path} is altered: its SHA-256 is not the one that it says. {_WAY_OUT.capitalize()}")
+        return manifest
+
+
+_WAY_OUT = "copy it again, or build the index again"
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
 
 
 class _Head(BaseModel):

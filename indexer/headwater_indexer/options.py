@@ -104,12 +104,13 @@ def fingerprint(options: BuildOptions, checkpoint: Checkpoint, documents: str) -
         "weights": checkpoint.weights_sha256,
         "dtype": checkpoint.dtype,
         "tokenizer": checkpoint.tokenizer_sha256,
-        "documents": _stamp(documents),
+        "documents": stamp(documents),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def _stamp(documents: str) -> list[tuple[str, int, int]] | str:
+def stamp(documents: str) -> list[tuple[str, int, int]] | str:
+    """What tells whether a corpus has changed: the name, size and time of change of each of its files."""
     path = Path(documents)
     if not path.exists():
         return documents  # a name on the hub

@@ -23,6 +23,7 @@ Sign = Literal["positive", "negative"]
 Rows = Float32[np.ndarray, "rows width"]
 BLOCK_BYTES = 64 << 20  # of rows scored at once
 GPU_TOP_K = 2048  # FAISS's limit on a GPU
+NOTHING: Int64[np.ndarray, " ordinals"] = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -106,19 +107,24 @@ class FlatSearch:
         score: ScoreKind,
         sign: Sign,
         among: Int64[np.ndarray, " ordinals"] | None = None,
+        without: Int64[np.ndarray, " ordinals"] | None = None,
     ) -> list[list[Hit]]:
         """The `top_k` documents of each query, the most influential first; fewer when fewer are searched.
 
-        `among` names the documents to search, each once; percentiles are then theirs alone.
+        `among` names the documents to search, each once, or `without` those not to search, without `among`;
+        percentiles are among the documents searched.
         """
-        searched = len(self) if among is None else len(among)
+        left_out = NOTHING if without is None else without
+        searched = (len(self) if among is None else len(among)) - len(left_out)
         top_k = min(top_k, searched)
         if top_k == 0:
             return [[] for _ in queries]
         queries = np.ascontiguousarray(queries * np.float32(_direction(sign)))
-        if score == "influence" or among is not None:
+        if score == "influence" or among is not None or len(left_out):
             chosen = np.arange(len(self)) if among is None else among
-            scores, ordinals = best(self._scores(queries, score, among), chosen, top_k)
+            found = self._scores(queries, score, among)
+            found[:, left_out] = -np.inf
+            scores, ordinals = best(found, chosen, top_k)
         else:
             index = self._index if top_k <= GPU_TOP_K else self._flat
             scores, ordinals = index.search(queries, top_k)
@@ -170,7 +176,7 @@ def hits(
     direction = _direction(sign)
     return [
         [
-            Hit(ordinal=int(o), score=direction * float(s), percentile=_percentile(rank, searched, sign))
+            Hit(ordinal=int(o), score=direction * float(s), percentile=percentile(rank, searched, sign))
             for rank, (o, s) in enumerate(zip(row_ordinals, row_scores, strict=True), start=1)
         ]
         for row_ordinals, row_scores in zip(ordinals, scores, strict=True)
@@ -196,6 +202,7 @@ def _on_gpu(faiss: Any, index: Any) -> Any | None:
     return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index, options)
 
 
-def _percentile(rank: int, documents: int, sign: Sign) -> float:
+def percentile(rank: int, documents: int, sign: Sign) -> float:
+    """The share of so many documents, in percent, that score lower than the one at this rank, from 1."""
     below = (documents - rank) / documents if sign == "positive" else (rank - 1) / documents
     return 100.0 * below

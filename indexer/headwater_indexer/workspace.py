@@ -10,17 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwater_indexer.durable import PARTIAL, make_folder, replacing
-from headwater_indexer.errors import ConfigurationError
+from headwater_indexer.errors import ConfigurationError, IndexDamaged
 from headwater_indexer.manifest import MANIFEST, Manifest
 
 JOURNAL = "build.json"
+FIRST = "."  # the folder of the first segment
+SEGMENTS, REMOVED, VERSIONS = "segments", "removed", "versions"  # folders of what changed since the build
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where each part of an index lies."""
+    """Where each part of a segment lies: in the index's folder for the first, under `segments` for one added later."""
 
     folder: Path
+    index: Path | None = None  # the index's own folder, where it is another
+
+    @property
+    def root(self) -> Path:
+        """The index's folder, where what all segments share lies."""
+        return self.index or self.folder
+
+    def segment(self, folder: str) -> "Workspace":
+        """Of the segment in this folder of the index."""
+        return self if folder == FIRST else Workspace(self.root / folder, self.root)
 
     @property
     def documents(self) -> Path:
@@ -42,16 +54,16 @@ class Workspace:
 
     @property
     def projections(self) -> Path:
-        return self.folder / "projections.safetensors"
+        return self.root / "projections.safetensors"
 
     @property
     def whitener(self) -> Path:
-        return self.folder / "whitener.safetensors"
+        return self.root / "whitener.safetensors"
 
     @property
     def factors(self) -> Path:
         """EK-FAC of unprojected gradients, where the build was asked for it."""
-        return self.folder / "factors.safetensors"
+        return self.root / "factors.safetensors"
 
     @property
     def gradients(self) -> Path:
@@ -65,7 +77,7 @@ class Workspace:
     @property
     def coder(self) -> Path:
         """How rows became codes, where they are not kept as they are."""
-        return self.folder / "codes.safetensors"
+        return self.root / "codes.safetensors"
 
     @property
     def search(self) -> Path:
@@ -75,14 +87,18 @@ class Workspace:
     def norms(self) -> Path:
         return self.folder / "norms.safetensors"
 
-    def files(self, *, gradients: bool) -> list[Path]:
-        """The files of a finished index, but for its manifest; with or without the shards of gradients."""
+    def shared_files(self) -> list[Path]:
+        """The files of a finished build that the documents of all segments share."""
+        asked = [file for file in (self.coder, self.factors) if file.exists()]
+        return [self.projections, self.whitener, *asked]
+
+    def own_files(self, *, gradients: bool) -> list[Path]:
+        """The files of a finished segment that are its documents' own; with or without the shards of gradients."""
         folders = [self.rows, self.gradients] if gradients else [self.rows]
         folders += [self.embeddings] if self.embeddings.exists() else []
         shards = [file for folder in folders for file in sorted(folder.iterdir())]
-        searched = [self.search, self.norms] if self.search.exists() else [self.coder]
-        asked = [self.factors] if self.factors.exists() else []
-        return [self.documents, self.full_text, self.projections, self.whitener, *searched, *asked, *shards]
+        searched = [self.search, self.norms] if self.search.exists() else []
+        return [self.documents, self.full_text, *searched, *shards]
 
     def begin(self, inputs_sha256: str, *, overwrite: bool) -> Manifest | None:
         """Readies the folder for a build of these inputs, to be begun or resumed.
@@ -92,7 +108,7 @@ class Workspace:
         """
         if (self.folder / MANIFEST).exists() and not overwrite:
             manifest = Manifest.read(self.folder)
-            if manifest.inputs_sha256 == inputs_sha256:
+            if manifest.segments[0].inputs_sha256 == inputs_sha256:
                 return manifest
             raise ConfigurationError(
                 f"{self.folder} holds an index of other options, another model or other documents: choose another "
@@ -115,7 +131,8 @@ class Workspace:
     def clear(self) -> None:
         """Removes what a build makes, the manifest first, and nothing else."""
         (self.folder / MANIFEST).unlink(missing_ok=True)
-        for folder in (self.rows, self.gradients, self.embeddings):
+        later = (self.folder / name for name in (SEGMENTS, REMOVED, VERSIONS))
+        for folder in (self.rows, self.gradients, self.embeddings, *later):
             shutil.rmtree(folder, ignore_errors=True)
         single = [
             self.documents,
@@ -133,7 +150,7 @@ class Workspace:
 
     def finish(self, manifest: Manifest, *, keep_gradients: bool) -> None:
         """Makes the folder an index, and clears what the build alone needed."""
-        manifest.write(self.folder)
+        manifest.write(self.folder / MANIFEST)
         (self.folder / JOURNAL).unlink(missing_ok=True)
         if not keep_gradients:
             shutil.rmtree(self.gradients, ignore_errors=True)
@@ -151,13 +168,23 @@ class Workspace:
 def working_in(folder: Path) -> Iterator[Workspace]:
     """The folder, made if need be and locked. Raises ConfigurationError when another build works in it."""
     make_folder(folder)
-    descriptor = os.open(folder, os.O_RDONLY)
+    with changing(folder) as work:
+        yield work
+
+
+@contextmanager
+def changing(folder: Path) -> Iterator[Workspace]:
+    """The folder of an index, locked until the change is made. Raises ConfigurationError when another is at work."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise IndexDamaged(f"{folder} cannot be opened ({error.strerror}): give the folder of an index") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield Workspace(folder)
     except BlockingIOError as error:
         raise ConfigurationError(
-            f"another build is at work in {folder}: wait for it, or choose another --out"
+            f"another build or change is at work in {folder}: wait for it, or choose another folder"
         ) from error
     finally:
         os.close(descriptor)

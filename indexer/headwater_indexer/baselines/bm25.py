@@ -5,12 +5,13 @@ A question's terms are cut by the tokenizer that cut the documents, and a term c
 
 import sqlite3
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Self
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from headwater_indexer.corpus import Document
 from headwater_indexer.document_tables import reading, writing
@@ -25,6 +26,7 @@ _QUESTION = f"""
     ATTACH ':memory:' AS asked;
     CREATE VIRTUAL TABLE asked.question USING fts5 (text, tokenize = '{_TOKENIZER}');
     CREATE VIRTUAL TABLE asked.terms USING fts5vocab (question, row);
+    CREATE VIRTUAL TABLE temp.places USING fts5vocab (main, texts, instance);
 """
 
 
@@ -89,22 +91,57 @@ class FullText:
         best = "SELECT rowid, -rank FROM texts WHERE texts MATCH ? ORDER BY rank, rowid LIMIT ?"
         return self._match(question, best, top_k)
 
+    def terms(self, question: str) -> dict[str, int]:
+        """The question's terms, as documents are cut, and how often it has each."""
+        with self._lock, reading(self._path):
+            return dict(self._terms(question))
+
+    def having(self, term: str) -> tuple[Int64[np.ndarray, " having"], Int64[np.ndarray, " having"]]:
+        """The ordinals of the documents that have the term, and how often each has it."""
+        select = "SELECT doc, count(*) FROM temp.places WHERE term = ? GROUP BY doc"
+        with self._lock, reading(self._path):
+            found = np.array(self._connection.execute(select, (term,)).fetchall(), dtype=np.int64).reshape(-1, 2)
+        return found[:, 0], found[:, 1]
+
+    @cached_property
+    def lengths(self) -> Int64[np.ndarray, " documents"]:
+        """Of all documents by ordinal, in terms."""
+        with self._lock, reading(self._path):
+            sizes = self._connection.execute("SELECT id, sz FROM texts_docsize").fetchall()
+        found = np.zeros(len(self), dtype=np.int64)
+        for ordinal, size in sizes:
+            found[ordinal] = _varint(size)
+        return found
+
     def close(self) -> None:
         with self._lock:
             self._connection.close()
 
     def _match(self, question: str, select: str, *values: int) -> list[tuple[int, float]]:
         with self._lock, reading(self._path):
-            terms = self._terms(question)
+            terms = [word for term, count in self._terms(question) for word in [_quoted(term)] * count]
             return self._connection.execute(select, (" OR ".join(terms), *values)).fetchall() if terms else []
 
-    def _terms(self, question: str) -> list[str]:
-        """Each term quoted, so that none is read as FTS5's syntax, as often as the question has it."""
+    def _terms(self, question: str) -> list[tuple[str, int]]:
         self._connection.execute("DELETE FROM asked.question")
         # SQLite's strings may end at a NUL, which no term can hold.
         self._connection.execute("INSERT INTO asked.question VALUES (?)", (_clean(question),))
-        counted = self._connection.execute("SELECT term, cnt FROM asked.terms").fetchall()
-        return [quoted for term, count in counted for quoted in [f'"{term.replace(chr(34), chr(34) * 2)}"'] * count]
+        return self._connection.execute("SELECT term, cnt FROM asked.terms").fetchall()
+
+
+def _quoted(term: str) -> str:
+    """So that it is not read as FTS5's syntax."""
+    return '"{}"'.format(term.replace('"', '""'))
+
+
+def _varint(size: bytes) -> int:
+    """SQLite's integer of variable length: seven bits a byte, the high ones first."""
+    value = 0
+    for byte in size[:8]:
+        value = (value << 7) | (byte & 0x7F)
+        if byte < 0x80:
+            break
+    return value
 
 
 def searchable(document: Document) -> str:

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Float32
 
+from headwater_indexer.baselines.all_words import AllWords
 from headwater_indexer.baselines.bm25 import FullText
 from headwater_indexer.baselines.hidden_states import HiddenStates, cosines
 from headwater_indexer.checkpoint import Checkpoint
@@ -21,7 +22,7 @@ Scores = Float32[np.ndarray, "questions documents"]
 BM25_WEIGHT = 0.25
 
 
-def bm25_scores(texts: FullText, questions: Sequence[Question]) -> Scores:
+def bm25_scores(texts: FullText | AllWords, questions: Sequence[Question]) -> Scores:
     """By all terms of prompt and response."""
     return np.stack([texts.scores(f"{prompt} {response}") for prompt, response in questions])
 

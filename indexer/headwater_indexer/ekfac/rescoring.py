@@ -9,7 +9,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from headwater_indexer.checkpoint import Checkpoint
-from headwater_indexer.documents import DocumentStore
+from headwater_indexer.documents import Documents
 from headwater_indexer.ekfac.factors import Factors, Gradients
 from headwater_indexer.ekfac.gauss_newton import GaussNewton
 from headwater_indexer.ekfac.influence import summed_gradients, token_influences, window_influences
@@ -36,7 +36,7 @@ class Rescorer:
     checkpoint: Checkpoint
     layers: Sequence[Layer]
     factors: Factors
-    documents: DocumentStore
+    documents: Documents
     encoder: Encoder
     long_documents: LongDocuments
     damping: float  # of refinement, over each layer's mean eigenvalue
