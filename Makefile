@@ -11,9 +11,9 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CANDIDATES := $(PYTHON) python3.11 python3.12 python3.13 python3.14
-CODE := client indexer server examples benchmarks tests
+CODE := client indexer server examples benchmarks docs/hooks tests
 
-.PHONY: help demo test test-slow lint types contracts format picture constraints environment clean
+.PHONY: help demo test test-slow lint types contracts docs format picture constraints environment clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -40,6 +40,10 @@ types: $(READY)  ## mypy --strict
 contracts: $(READY)  ## import-linter: which package may import which
 	@$(BIN)/lint-imports
 
+docs: $(READY)  ## the documentation site, strictly, into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/index.html"
+
 format: $(READY)  ## write the code as ruff lays it out
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
@@ -57,7 +61,7 @@ constraints:  ## constraints.txt anew, from the newest packages that pyproject.t
 		mv constraints.new constraints.txt
 
 clean:  ## remove the environment and what the tools left; the demo's cache stays
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is younger than its causes only if the whole installation went through.

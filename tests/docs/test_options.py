@@ -27,7 +27,10 @@ def commands():
     """Each command line's words before its options, with its options."""
     for program, command in PROGRAMS.items():
         for name, below in getattr(command, "commands", {"": command}).items():
-            yield f"{program} {name}".strip(), {option for parameter in below.params for option in parameter.opts}
+            yield (
+                f"{program} {name}".strip(),
+                {o for parameter in below.params for o in parameter.opts if o.startswith("--")},
+            )
 
 
 OPTIONS = {option for _, options in commands() for option in options} | {
