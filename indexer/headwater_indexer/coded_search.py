@@ -3,18 +3,22 @@
 The exact length of each row stands beside its codes, so that relatif and cosine divide by what is exact.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, UInt8
 
+from headwater_indexer.best import Best
 from headwater_indexer.codes.coder import Coder, headers
-from headwater_indexer.search import NOTHING, Hit, ScoreKind, Sign, best, hits, lengths
+from headwater_indexer.search import NOTHING, Hit, Ordinals, Queries, ScoreKind, Sign, hits, lengths
+from headwater_indexer.store.mapped import MappedRows
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.workspace import Workspace
 
 BLOCK_BYTES = 16 << 20  # of decoded rows scored at once
+HEADERS_AT_ONCE = 4096  # records whose lengths are read together
 QUERIES_AT_ONCE = 64  # whose tables are in memory together
+Records = UInt8[np.ndarray, "rows bytes"]
 
 
 def coded_store(work: Workspace, coder: Coder) -> ShardStore:
@@ -27,75 +31,90 @@ class CodedSearch:
 
     device = "cpu"
 
-    def __init__(self, coder: Coder, shards: Sequence[UInt8[np.ndarray, "rows bytes"]], width: int) -> None:
+    def __init__(
+        self,
+        coder: Coder,
+        records: MappedRows,
+        width: int,
+        norms: Float32[np.ndarray, " documents"] | None = None,
+    ) -> None:
+        """`norms` are the records' own, where they have been read already."""
         self._coder = coder
-        self._shards = [shard for shard in shards if len(shard)]
-        self._step = max(1, BLOCK_BYTES // (4 * width))
-        self.norms = np.concatenate([headers(shard)["norm"] for shard in self._shards] or [np.zeros(0, np.float32)])
+        self._records = records
+        self._rows_at_once = max(1, BLOCK_BYTES // (4 * width))
+        self.norms = self._read_norms() if norms is None else norms
 
     @classmethod
     def open(cls, coder: Coder, records: ShardStore, width: int) -> "CodedSearch":
         """Raises IndexDamaged for a shard that is missing or not as the store's manifest says."""
-        return cls(coder, [records.mapped(shard) for shard in records.manifest.shards], width)
+        return cls(coder, MappedRows.open(records), width)
+
+    def _read_norms(self) -> Float32[np.ndarray, " documents"]:
+        blocks = (headers(block)["norm"] for block in self._records.blocks(HEADERS_AT_ONCE))
+        return np.concatenate([np.zeros(0, np.float32), *blocks])
 
     def __len__(self) -> int:
-        return len(self.norms)
+        return len(self._records)
 
-    def influences(
-        self, queries: Float32[np.ndarray, "queries width"], among: Int64[np.ndarray, " ordinals"] | None = None
-    ) -> Float32[np.ndarray, "queries searched"]:
+    def influences(self, queries: Queries, among: Ordinals | None = None) -> Float32[np.ndarray, "queries searched"]:
         """The estimated influence of every document, or of those named, on every query."""
-        searched = len(self) if among is None else len(among)
-        found = np.empty((len(queries), searched), dtype=np.float32)
+        found = np.empty((len(queries), len(self) if among is None else len(among)), dtype=np.float32)
         for first in range(0, len(queries), QUERIES_AT_ONCE):
-            part = slice(first, first + QUERIES_AT_ONCE)
-            estimate = self._coder.scorer(queries[part])
-            done = 0
-            for block in self._blocks(among):
-                found[part, done : done + len(block)] = estimate(block)
+            part, done = slice(first, first + QUERIES_AT_ONCE), 0
+            for block, scores in self._scored(queries[part], among):
+                found[part, done : done + len(block)] = scores
                 done += len(block)
         return found
 
-    def _blocks(self, among: Int64[np.ndarray, " ordinals"] | None) -> Iterator[UInt8[np.ndarray, "rows bytes"]]:
-        if among is not None:
-            yield from (self._gathered(among[n : n + self._step]) for n in range(0, len(among), self._step))
-            return
-        for shard in self._shards:
-            yield from (shard[n : n + self._step] for n in range(0, len(shard), self._step))
+    def _scored(
+        self, queries: Queries, among: Ordinals | None
+    ) -> Iterator[tuple[Ordinals, Float32[np.ndarray, "queries block"]]]:
+        """Block by block, which documents they are and their influence on each query."""
+        estimate, done = self._coder.scorer(queries), 0
+        for records in self._blocks(among):
+            block = slice(done, done + len(records))
+            done = block.stop
+            yield np.arange(block.start, done) if among is None else among[block], estimate(records)
 
-    def _gathered(self, ordinals: Int64[np.ndarray, " ordinals"]) -> UInt8[np.ndarray, "rows bytes"]:
-        """The records of documents anywhere in the shards, in the order asked for."""
-        records = np.empty((len(ordinals), self._coder.bytes), dtype=np.uint8)
-        first = 0
-        for shard in self._shards:
-            here = (ordinals >= first) & (ordinals < first + len(shard))
-            records[here] = shard[ordinals[here] - first]
-            first += len(shard)
-        return records
+    def _blocks(self, among: Ordinals | None) -> Iterator[Records]:
+        if among is None:
+            yield from self._records.blocks(self._rows_at_once)
+            return
+        together = max(self._rows_at_once, BLOCK_BYTES // self._coder.bytes)
+        for start in range(0, len(among), together):
+            records = self._records.gather(among[start : start + together])
+            yield from (records[n : n + self._rows_at_once] for n in range(0, len(records), self._rows_at_once))
 
     def __call__(
         self,
-        queries: Float32[np.ndarray, "queries width"],
+        queries: Queries,
         *,
         top_k: int,
         score: ScoreKind,
         sign: Sign,
-        among: Int64[np.ndarray, " ordinals"] | None = None,
-        without: Int64[np.ndarray, " ordinals"] | None = None,
+        among: Ordinals | None = None,
+        without: Ordinals | None = None,
     ) -> list[list[Hit]]:
         """As FlatSearch: the `top_k` documents of each query, of all, of `among` or of all `without` some, the most
         influential first."""
-        chosen = np.arange(len(self)) if among is None else among
         left_out = NOTHING if without is None else without
-        searched = len(chosen) - len(left_out)
+        searched = (len(self) if among is None else len(among)) - len(left_out)
         top_k = min(top_k, searched)
         if top_k == 0:
             return [[] for _ in queries]
-        scores = self.influences(queries if sign == "positive" else -queries, among)
-        if score != "influence":
-            norms = self.norms[chosen]
-            scores = scores / np.where(norms > 0, norms, 1)
-        if score == "cosine":
-            scores = scores / lengths(queries)
-        scores[:, left_out] = -np.inf
-        return hits(*best(scores, chosen, top_k), searched=searched, sign=sign)
+        turned = queries if sign == "positive" else -queries
+        found: list[list[Hit]] = []
+        for first in range(0, len(queries), QUERIES_AT_ONCE):
+            part = turned[first : first + QUERIES_AT_ONCE]
+            ranked = Best(len(part), top_k)
+            for block, scores in self._scored(part, among):
+                if score != "influence":
+                    scores /= np.where(self.norms[block] > 0, self.norms[block], 1)
+                if len(left_out):
+                    scores[:, np.isin(block, left_out)] = -np.inf
+                ranked.offer(scores, block)
+            scores, ordinals = ranked.found()
+            found += hits(
+                scores / lengths(part) if score == "cosine" else scores, ordinals, searched=searched, sign=sign
+            )
+        return found

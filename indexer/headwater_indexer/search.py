@@ -5,7 +5,7 @@ cosine     <v_q, u_z> / ||v_q||      the same ranking, comparable between querie
 influence  <v_q, u_z> ||v_z||        scored over all rows: no order of unit rows tells its ranking
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +15,15 @@ from jaxtyping import Float, Float32, Int64
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from headwater_indexer.best import Best
 from headwater_indexer.durable import replacing
 from headwater_indexer.errors import DataError, IndexDamaged, MissingPackage
 
 ScoreKind = Literal["relatif", "influence", "cosine"]
 Sign = Literal["positive", "negative"]
 Rows = Float32[np.ndarray, "rows width"]
+Queries = Float32[np.ndarray, "queries width"]
+Ordinals = Int64[np.ndarray, " ordinals"]
 BLOCK_BYTES = 64 << 20  # of rows scored at once
 GPU_TOP_K = 2048  # FAISS's limit on a GPU
 NOTHING: Int64[np.ndarray, " ordinals"] = np.zeros(0, dtype=np.int64)
@@ -77,7 +80,6 @@ class FlatSearch:
         self._faiss = import_faiss()
         self.norms = norms
         self._on_gpu = _on_gpu(self._faiss, index)
-        self._index = self._on_gpu or index
         self._flat = index
 
     @classmethod
@@ -101,13 +103,13 @@ class FlatSearch:
 
     def __call__(
         self,
-        queries: Float32[np.ndarray, "queries width"],
+        queries: Queries,
         *,
         top_k: int,
         score: ScoreKind,
         sign: Sign,
-        among: Int64[np.ndarray, " ordinals"] | None = None,
-        without: Int64[np.ndarray, " ordinals"] | None = None,
+        among: Ordinals | None = None,
+        without: Ordinals | None = None,
     ) -> list[list[Hit]]:
         """The `top_k` documents of each query, the most influential first; fewer when fewer are searched.
 
@@ -120,49 +122,39 @@ class FlatSearch:
         if top_k == 0:
             return [[] for _ in queries]
         queries = np.ascontiguousarray(queries * np.float32(_direction(sign)))
-        if score == "influence" or among is not None or len(left_out):
-            chosen = np.arange(len(self)) if among is None else among
-            found = self._scores(queries, score, among)
-            found[:, left_out] = -np.inf
-            scores, ordinals = best(found, chosen, top_k)
+        if self._on_gpu is not None and top_k <= GPU_TOP_K and score != "influence" and searched == len(self):
+            scores, ordinals = self._on_gpu.search(queries, top_k)
         else:
-            index = self._index if top_k <= GPU_TOP_K else self._flat
-            scores, ordinals = index.search(queries, top_k)
+            found = Best(len(queries), top_k)
+            for block, own in self._scored(queries, score, among):
+                if len(left_out):
+                    own[:, np.isin(block, left_out)] = -np.inf
+                found.offer(own, block)
+            scores, ordinals = found.found()
         if score == "cosine":
             scores = scores / lengths(queries)
         return hits(scores, ordinals, searched=searched, sign=sign)
 
-    def _scores(
-        self,
-        queries: Float32[np.ndarray, "queries width"],
-        score: ScoreKind,
-        among: Int64[np.ndarray, " ordinals"] | None,
-    ) -> Float[np.ndarray, "queries searched"]:
-        """All scores of the rows that are searched. (FAISS's own selectors are slower, and ignored on a GPU.)"""
+    def _scored(
+        self, queries: Queries, score: ScoreKind, among: Ordinals | None
+    ) -> Iterator[tuple[Ordinals, Float[np.ndarray, "queries block"]]]:
+        """Block by block, which rows they are and all queries' scores of them, by one product of matrices.
+
+        (FAISS's selectors are slower, and ignored on a GPU.)
+        """
         rows = self._faiss.rev_swig_ptr(self._flat.get_xb(), len(self) * self._flat.d).reshape(len(self), self._flat.d)
         searched = len(self) if among is None else len(among)
         step = max(1, BLOCK_BYTES // (4 * self._flat.d))
-        blocks = [
-            slice(n, n + step) if among is None else among[n : n + step] for n in range(0, max(1, searched), step)
-        ]
-        scores = np.concatenate([queries @ rows[block].T for block in blocks], axis=1)
-        return scores * (self.norms if among is None else self.norms[among]) if score == "influence" else scores
+        for start in range(0, searched, step):
+            stop = min(start + step, searched)
+            block = np.arange(start, stop) if among is None else among[start:stop]
+            scores = queries @ (rows[start:stop] if among is None else rows[block]).T
+            yield block, scores * self.norms[block] if score == "influence" else scores
 
-    def influences(
-        self, queries: Float32[np.ndarray, "queries width"], among: Int64[np.ndarray, " ordinals"] | None = None
-    ) -> Float32[np.ndarray, "queries searched"]:
+    def influences(self, queries: Queries, among: Ordinals | None = None) -> Float32[np.ndarray, "queries searched"]:
         """The influence of every document, or of those named, on every query."""
-        return np.asarray(self._scores(queries, "influence", among), dtype=np.float32)
-
-
-def best(
-    scores: Float[np.ndarray, "queries searched"], ordinals: Int64[np.ndarray, " searched"], top_k: int
-) -> tuple[Float[np.ndarray, "queries top_k"], Int64[np.ndarray, "queries top_k"]]:
-    """The highest scores of each query, in falling order, and whose they are; the first of equal ones comes first."""
-    found = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
-    order = np.argsort(-np.take_along_axis(scores, found, axis=1), axis=1, kind="stable")
-    places = np.take_along_axis(found, order, axis=1)
-    return np.take_along_axis(scores, places, axis=1), ordinals[places]
+        blocks = [scores for _, scores in self._scored(queries, "influence", among)]
+        return np.concatenate([np.empty((len(queries), 0)), *blocks], axis=1, dtype=np.float32)
 
 
 def hits(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from headwater.types import AttributeRequest, Histogram, Score
-from headwater_indexer.search import best, hits
+from headwater_indexer.best import best
+from headwater_indexer.search import hits
 
 if TYPE_CHECKING:
     from headwater_indexer.index import Index

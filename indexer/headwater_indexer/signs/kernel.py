@@ -1,0 +1,136 @@
+"""The pass over the signs, compiled by numba: one read of the words for all queries, and the best of each are kept.
+
+FAISS's IndexRaBitQ scans such codes for one query at a time. This pass takes many together at a fraction of that,
+ranks by influence as well as by relatif from the same codes, and leaves out what is not asked for.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+
+from headwater_indexer.errors import MissingPackage
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+def import_numba() -> Any:
+    """Raises MissingPackage with what to install."""
+    try:
+        import numba
+    except ImportError as error:
+        raise MissingPackage(
+            "two-stage search needs numba: pip install 'headwater[cpu]' (or [gpu]), or choose --plan exact"
+        ) from error
+    return numba
+
+
+@cache
+def scan_kernel() -> Callable[..., None]:
+    """scan(words, scales, errors, first, planes, steps, allowed, middle, scores, ordinals, counts)
+
+    words    uint64 [rows, words]           of the rows numbered from `first`
+    scales   float32 [rows]                 what a row's product is multiplied by; NaN for a row that is left out
+    errors   float32 [rows]                 how wrong a row's score may be; a query's `allowed` of it is added
+    planes   uint64 [queries, bits, words], steps float32 [queries], middle: see `signs.query`
+    scores   float32 [queries, 2 c], ordinals int64 [queries, 2 c], counts int64 [queries]
+             filled: the c best rows of query q are among the first counts[q]
+
+    It is compiled at the first call of a process, which takes about two seconds, and holds no lock of the interpreter.
+    """
+    compiled: Callable[[Kernel], Kernel] = import_numba().njit(nogil=True, error_model="numpy")
+    popcount = _popcount()
+
+    @compiled
+    def highest(scores: Any, kept: int) -> Any:
+        """The least of the `kept` highest, by Hoare's selection. (NumPy's takes numba ten seconds to compile.)"""
+        left, low, high = scores.copy(), 0, len(scores) - 1
+        place = len(scores) - kept
+        while low < high:
+            pivot, i, j = left[place], low, high
+            while i <= j:
+                while left[i] < pivot:
+                    i += 1
+                while pivot < left[j]:
+                    j -= 1
+                if i <= j:
+                    left[i], left[j] = left[j], left[i]
+                    i, j = i + 1, j - 1
+            low, high = (i if j < place else low), (j if place < i else high)
+        return left[place]
+
+    @compiled
+    def keep_best(scores: Any, ordinals: Any, kept: int) -> Any:
+        """Moves the `kept` highest to the front; returns the least of them."""
+        least, above, place = highest(scores, kept), 0, 0
+        for i in range(len(scores)):
+            above += scores[i] > least
+        for i in range(len(scores)):
+            equal = scores[i] == least and above < kept  # for those as high as the least there may be room
+            if scores[i] > least or equal:
+                scores[place], ordinals[place] = scores[i], ordinals[i]
+                place, above = place + 1, above + equal
+        return least
+
+    @compiled
+    def scan(
+        words: Any,
+        scales: Any,
+        errors: Any,
+        first: int,
+        planes: Any,
+        steps: Any,
+        allowed: Any,
+        middle: float,
+        scores: Any,
+        ordinals: Any,
+        counts: Any,
+    ) -> None:
+        last, most = len(words) - 1, scores.shape[1]
+        least = np.full(len(planes), -np.inf, np.float32)
+        found = np.empty(4, np.float32)
+        for i in range(0, len(words), 4):  # four rows meet a plane of a query while it is in the registers
+            a, b, c, d = words[i], words[min(i + 1, last)], words[min(i + 2, last)], words[min(i + 3, last)]
+            for q in range(len(planes)):
+                of_a = of_b = of_c = of_d = np.uint64(0)
+                for bit in range(planes.shape[1]):
+                    plane, weight = planes[q, bit], np.uint64(bit)
+                    in_a = in_b = in_c = in_d = np.uint64(0)
+                    for j in range(words.shape[1]):
+                        in_a += popcount(a[j] ^ plane[j])
+                        in_b += popcount(b[j] ^ plane[j])
+                        in_c += popcount(c[j] ^ plane[j])
+                        in_d += popcount(d[j] ^ plane[j])
+                    of_a += in_a << weight
+                    of_b += in_b << weight
+                    of_c += in_c << weight
+                    of_d += in_d << weight
+                found[0], found[1], found[2], found[3] = of_a, of_b, of_c, of_d
+                for row in range(min(4, last + 1 - i)):
+                    score = (np.float32(middle) - found[row]) * steps[q] * scales[i + row] + allowed[q] * errors[
+                        i + row
+                    ]
+                    if score > least[q]:  # as NaN is not
+                        scores[q, counts[q]], ordinals[q, counts[q]] = score, first + i + row
+                        counts[q] += 1
+                        if counts[q] == most:
+                            least[q] = keep_best(scores[q], ordinals[q], most // 2)
+                            counts[q] = most // 2
+
+    return scan
+
+
+def _popcount() -> Any:
+    """How many bits of a 64-bit word are set, as one instruction where the processor has it."""
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def popcount(_: Any, word: Any) -> Any:  # noqa: ARG001
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+            return builder.ctpop(arguments[0])
+
+        return types.uint64(types.uint64), code
+
+    return popcount

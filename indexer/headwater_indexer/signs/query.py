@@ -1,0 +1,55 @@
+"""A query in few bits, so that its products with signs are counts of bits.
+
+    q_j is about step (k_j - (2^B - 1) / 2),  k_j in 0 .. 2^B - 1, in B planes of bits
+    sum_j q_j s_j = step (columns (2^B - 1) / 2 - sum_b 2^b popcount(signs ^ plane_b))
+
+because k_j - (2^B - 1) / 2 = sum_b 2^b t_jb / 2 with t = +1 and -1 by the bits of k_j, and s_j t_jb = -1 where two bits
+differ. (A sign is 1 for what is below 0, so that planes are stored inverted.)
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, UInt64
+
+from headwater_indexer.signs.coder import SignCoder, pack
+
+QUERY_BITS = 3  # adds 1.6 per cent to the error of the signs; 2 bits 6, 4 bits half a per cent
+_STEPS = (0.45, 0.52, 0.59, 0.67, 0.77, 0.9, 1.1, 1.4)  # over the root mean square; 0.586 is a Gaussian's best
+
+
+@dataclass(frozen=True)
+class QueryPlanes:
+    """Queries as the kernel wants them."""
+
+    planes: UInt64[np.ndarray, "queries bits words"]
+    steps: Float32[np.ndarray, " queries"]
+    lengths: Float32[np.ndarray, " queries"]  # of the whole queries
+    middle: float  # of the weighted counts: a product of 0
+
+
+def query_planes(coder: SignCoder, queries: Float32[np.ndarray, "queries width"]) -> QueryPlanes:
+    """Each query rounded with the step that points best in its direction."""
+    planes = np.empty((len(queries), QUERY_BITS, coder.words), dtype=np.uint64)
+    steps = np.empty(len(queries), dtype=np.float32)
+    for number, query in enumerate(coder.pick(queries)):
+        levels, steps[number] = _rounded(query)
+        below = (levels[None, :] >> np.arange(QUERY_BITS)[:, None]) & 1 == 0
+        planes[number] = pack(below)
+    lengths = np.linalg.norm(queries, axis=1).astype(np.float32)
+    return QueryPlanes(planes, steps, lengths, len(coder.columns) * (2**QUERY_BITS - 1) / 2)
+
+
+def _rounded(query: Float32[np.ndarray, " columns"]) -> tuple["np.ndarray", float]:
+    """Levels from 0 to 2^B - 1 and the step: <q, q> / <q, levels>, which makes the product with itself exact."""
+    scale = float(np.sqrt(np.mean(np.square(query), dtype=np.float64)))
+    middle = (2**QUERY_BITS - 1) / 2
+    if scale == 0:
+        return np.zeros(len(query), dtype=np.int64), 0.0
+    best = (-1.0, np.zeros(0), 0.0)
+    for step in _STEPS:
+        centred = np.clip(np.floor(query / np.float32(step * scale)), -middle - 0.5, middle - 0.5) + 0.5
+        along, square = float(centred @ query), float(centred @ centred)
+        best = max(best, (along / square**0.5, centred, along), key=lambda found: found[0])
+    _, centred, along = best
+    return (centred + middle).astype(np.int64), float(query @ query) / along
