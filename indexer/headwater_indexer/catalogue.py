@@ -53,6 +53,15 @@ class Catalogue:
             found |= zip(places.tolist(), self.stores[segment].by_ordinal(local.tolist()), strict=True)
         return [found[place] for place in range(len(asked))]
 
+    def sized(self) -> Iterator[tuple[Document, int, int]]:
+        """The documents by ordinal, each with its windows and tokens, as a DocumentWriter takes them."""
+        for segment, store in enumerate(self.stores):
+            own = np.delete(np.arange(len(store)), self.numbering.removed_from(segment))
+            for first in range(0, len(own), _PAGE):
+                page = own[first : first + _PAGE].tolist()
+                for document, ordinal in zip(store.by_ordinal(page), page, strict=True):
+                    yield document, *store.counted([ordinal])
+
     def by_id(self, document_id: str) -> Document | None:
         [ordinal] = self.ordinals([document_id])
         return None if ordinal is None else self.by_ordinal([ordinal])[0]

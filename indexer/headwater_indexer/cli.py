@@ -145,7 +145,14 @@ def check_model(
         raise typer.Exit(1)
 
 
-app.command()(life_commands.append)
+for command in (
+    life_commands.append,
+    life_commands.remove,
+    life_commands.compact,
+    life_commands.versions,
+    life_commands.rollback,
+):
+    app.command()(command)
 app.command()(evaluation_commands.groundtruth)
 app.command()(evaluation_commands.evaluate)
 app.command()(explain_command.explain)

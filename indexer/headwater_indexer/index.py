@@ -111,6 +111,23 @@ class Index:
         or another tokenizer than it loads; ModelError when the model cannot be loaded.
         """
         folder = folder.resolve()  # a link to it may lead elsewhere while this one is served
+        manifest = Manifest.read(folder)
+        try:
+            return cls._opened(folder, device, model, loaded, progress)
+        except (IndexDamaged, OSError):
+            if Manifest.read(folder).version == manifest.version:
+                raise
+        return cls._opened(folder, device, model, loaded, progress)  # a change has replaced its files meanwhile
+
+    @classmethod
+    def _opened(
+        cls,
+        folder: Path,
+        device: str,
+        model: str | None,
+        loaded: Iterable[Checkpoint],
+        progress: Progress | None,
+    ) -> "Index":
         manifest = verify_index(folder, progress)
         for shared in loaded:
             if _made_with(manifest, shared):

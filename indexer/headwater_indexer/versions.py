@@ -16,11 +16,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from headwater_indexer.durable import flush, make_folder, replacing
+from headwater_indexer.durable import flush, make_folder, replacing, storage_errors
 from headwater_indexer.errors import UsageError
 from headwater_indexer.manifest import MANIFEST, Change, Manifest
 from headwater_indexer.numbering import load_removed
-from headwater_indexer.workspace import FIRST, JOURNAL, REMOVED, SEGMENTS, VERSIONS, Workspace
+from headwater_indexer.workspace import FIRST, JOURNAL, REMOVED, SEGMENTS, VERSIONS, Workspace, changing
 
 KEPT = 3  # older versions
 
@@ -54,6 +54,11 @@ def roll_back(folder: Path, to: int | None, *, restore_removed: bool = False, ke
     Raises UsageError for a version that is not kept, and for one that knows documents that were removed since as
     findable, unless `restore_removed` says that this is meant.
     """
+    with changing(folder), storage_errors(folder):
+        return _rolled_back(folder, to, restore_removed=restore_removed, keep=keep)
+
+
+def _rolled_back(folder: Path, to: int | None, *, restore_removed: bool, keep: int) -> Manifest:
     versions = {manifest.number: manifest for manifest in history(folder)}
     current = versions.pop(max(versions))
     number = current.number - 1 if to is None else to
