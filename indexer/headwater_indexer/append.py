@@ -14,6 +14,7 @@ from headwater_indexer.build_steps import BuildSteps
 from headwater_indexer.catalogue import Catalogue
 from headwater_indexer.checkpoint import Checkpoint
 from headwater_indexer.codes.budget import RowPlan
+from headwater_indexer.codes.coder import HEADER_BYTES
 from headwater_indexer.corpus import Fields
 from headwater_indexer.documents import DocumentStore
 from headwater_indexer.durable import make_folder, replacing, storage_errors
@@ -105,8 +106,9 @@ def _steps(
         dtype=manifest.model.dtype,
         **{name: getattr(options, name) for name in ("batch_tokens", "gradient_checkpointing", "split", "fields")},
     )
+    codes = None if rows.bits else rows.bytes - HEADER_BYTES
     plan = RowPlan(
-        rank=manifest.projection.rank, width=manifest.width, columns=rows.columns, block=rows.block, bits=rows.bits
+        rank=manifest.projection.rank, width=manifest.width, columns=rows.columns, code_bytes=codes, bits=rows.bits
     )
     encoder = Encoder(checkpoint.tokenizer, windows.max_length)
     return BuildSteps(checkpoint, encoder, named_layers(checkpoint, manifest), same, plan, part, progress)

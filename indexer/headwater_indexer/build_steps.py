@@ -188,10 +188,10 @@ class BuildSteps:
         return rows
 
     def _coder(self) -> Coder:
-        plan, path = self.plan, self.work.coder
+        plan, path, seed = self.plan, self.work.coder, self.options.seed
         if not path.exists():
-            Coder.make(width=plan.width, columns=plan.columns, block=plan.block, seed=self.options.seed).save(path)
-        return Coder.load(path)
+            Coder.make(width=plan.width, columns=plan.columns, code_bytes=plan.code_bytes, seed=seed).save(path)
+        return Coder.load(path, device=self.checkpoint.device)
 
     @contextmanager
     def _capturing(
@@ -286,7 +286,7 @@ class BuildSteps:
             layers=tuple(layer.name for layer in self.layers),
             projection=ProjectionPart(kind=options.projection, rank=self.plan.rank, seed=options.seed),
             hessian=HessianPart(kind=options.hessian, damping=options.damping),
-            rows=RowsPart(columns=self.plan.columns, bits=self.plan.bits, block=self.plan.block, bytes=self.plan.bytes),
+            rows=RowsPart(columns=self.plan.columns, bits=self.plan.bits, bytes=self.plan.bytes),
             windows=WindowsPart(max_length=self.encoder.max_length, long_documents=options.long_documents),
             width=width,
             fitted_on=segment.documents,

@@ -89,10 +89,10 @@ def estimate_build(
 
 
 def _row(plan: RowPlan) -> str:
-    if plan.block is None:
+    if plan.code_bytes is None:
         return f"{plan.columns:,} columns of {plan.bits} bits (rank {plan.rank})"
     of = "" if plan.columns == plan.width else f" of {plan.width:,}"
-    return f"{plan.columns:,}{of} columns, {plan.block} in a byte (rank {plan.rank})"
+    return f"{plan.columns:,}{of} columns, {plan.columns / plan.code_bytes:.3g} in a byte (rank {plan.rank})"
 
 
 def measure_rate(run: Callable[[Batch], object], warm_up: Batch, batches: Sequence[Batch]) -> float:

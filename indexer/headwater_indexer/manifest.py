@@ -65,7 +65,6 @@ class RowsPart(_Part):
 
     columns: int  # those that are coded, of the manifest's `width`
     bits: int | None  # of a column, 32 or 16; None for codes
-    block: int | None  # columns in a byte of a code
     bytes: int  # a document
 
 

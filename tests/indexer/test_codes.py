@@ -1,5 +1,6 @@
 """Rows of few bits: what they cost, what they keep, and that their scores are what they say."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 
 from headwater_indexer.coded_search import CodedSearch
 from headwater_indexer.codes.budget import plan_rows, width_at
-from headwater_indexer.codes.codebook import codebook
 from headwater_indexer.codes.coder import HEADER_BYTES, Coder
+from headwater_indexer.codes.levels import best_levels
+from headwater_indexer.codes.trellis import CHOICES, STATES, TrellisCodes, windows
 from headwater_indexer.errors import DataError, UsageError
 from headwater_indexer.layers import Layer
 from headwater_indexer.search import ScoreKind, Sign
@@ -27,22 +29,24 @@ def whitened_rows(count: int = COUNT, seed: int = 0) -> np.ndarray:
     return rows.astype(np.float32)
 
 
-def coder_of(block: int | None, columns: int = WIDTH) -> Coder:
-    return Coder.make(width=WIDTH, columns=columns, block=block, seed=0)
+def coder_of(in_byte: float | None, columns: int = WIDTH, seed: int = 0) -> Coder:
+    """A coder that puts so many columns in a byte; None for float16."""
+    code_bytes = None if in_byte is None else math.ceil(columns / in_byte)
+    return Coder.make(width=WIDTH, columns=columns, code_bytes=code_bytes, seed=seed)
 
 
 def estimates(coder: Coder, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return coder.scorer(queries)(coder.encode(rows)).astype(np.float64)
 
 
-# Of the squared length of a row, the share that a byte for so many columns keeps: for a Gaussian, 1 - 2^-2R at most.
+# Of the squared length of a row, the share kept by so many columns in a byte: for a Gaussian, 1 - 2^-2R at most.
 @pytest.mark.parametrize(
-    ("block", "kept"),
-    [(None, 0.9999), (1, 0.998), (2, 0.98), (4, 0.88), (8, 0.65), (16, 0.40), (48, 0.14), (128, 0.06)],
+    ("in_byte", "kept"),
+    [(None, 0.9999), (1, 0.998), (2, 0.98), (4, 0.91), (5.3, 0.84), (8, 0.69), (16, 0.45), (48, 0.18), (125, 0.065)],
 )
-def test_codes_keep_what_their_bits_can(block: int | None, kept: float) -> None:
+def test_codes_keep_what_their_bits_can(in_byte: float | None, kept: float) -> None:
     rows = np.delete(whitened_rows(), 17, axis=0)
-    coder = coder_of(block)
+    coder = coder_of(in_byte)
     # <v, c s> = ||v||^2 by construction, so the length of c s tells how much of v the codes point at.
     along = estimates(coder, rows, rows).diagonal()
     assert np.allclose(along, np.square(rows.astype(np.float64)).sum(1), rtol=1e-3)
@@ -50,12 +54,12 @@ def test_codes_keep_what_their_bits_can(block: int | None, kept: float) -> None:
     decoded = estimates(coder, basis, rows[:40]).T
     share = np.square(rows[:40].astype(np.float64)).sum(1) / np.square(decoded).sum(1)
     assert share.mean() > kept
-    if block is not None:
-        assert share.mean() < 1 - 2 ** (-16 / block) + 0.03  # heavy tails allow a little more than a Gaussian does
+    if in_byte is not None:
+        assert share.mean() < 1 - 2 ** (-16 / in_byte) + 0.03  # heavy tails allow a little more than a Gaussian does
 
 
-@pytest.mark.parametrize("block", [None, 1, 2, 8, 16, 100])
-def test_scores_are_unbiased(block: int | None) -> None:
+@pytest.mark.parametrize("in_byte", [None, 1, 2, 8, 16, 100])
+def test_scores_are_unbiased(in_byte: float | None) -> None:
     """Over many column orders the mean estimate of <q, v> is <q, v>, in size and not only in rank."""
     draw = np.random.default_rng(1)
     rows = np.delete(whitened_rows(60), 17, axis=0)
@@ -64,8 +68,8 @@ def test_scores_are_unbiased(block: int | None) -> None:
     exact = queries.astype(np.float64) @ rows.T
     found = np.mean(
         [
-            Coder.make(width=WIDTH, columns=1400, block=block, seed=seed).scorer(queries)(
-                Coder.make(width=WIDTH, columns=1400, block=block, seed=seed).encode(rows)
+            coder_of(in_byte, columns=1400, seed=seed).scorer(queries)(
+                coder_of(in_byte, columns=1400, seed=seed).encode(rows)
             )
             for seed in range(8)
         ],
@@ -76,10 +80,10 @@ def test_scores_are_unbiased(block: int | None) -> None:
     assert abs((found - exact).mean()) < 0.002
 
 
-@pytest.mark.parametrize("block", [None, 1, 3, 8, 77])
-def test_looking_up_is_decoding(block: int | None) -> None:
+@pytest.mark.parametrize("in_byte", [None, 1, 2, 3, 8, 77])
+def test_looking_up_is_decoding(in_byte: float | None) -> None:
     """The tables' scores against the plain product with the decoded rows, for one query and for many."""
-    coder, rows = coder_of(block, columns=1301), whitened_rows(50)
+    coder, rows = coder_of(in_byte, columns=1301), whitened_rows(50)
     decoded = estimates(coder, np.eye(WIDTH, dtype=np.float32), rows).T
     for count in (1, 70):
         queries = np.random.default_rng(2).standard_normal((count, WIDTH)).astype(np.float32)
@@ -95,10 +99,33 @@ def test_records_are_read_by_another_process_alike(tmp_path: Path) -> None:
     assert np.array_equal(loaded.encode(rows), coder.encode(rows))
 
 
-def test_codebooks_are_the_same_every_time() -> None:
-    first = codebook(16)
-    codebook.cache_clear()
-    assert torch.equal(first, codebook(16))
+def test_levels_are_the_same_every_time() -> None:
+    first = best_levels(16)
+    best_levels.cache_clear()
+    assert torch.equal(first, best_levels(16))
+
+
+def test_a_path_through_the_trellis_is_the_best_of_all() -> None:
+    """Three bytes of seven columns, against all 16 million codes of them, word by word as their bits say."""
+    order, rows = torch.arange(7), torch.from_numpy(whitened_rows(20)[:6, :7] / 3)
+    codes = TrellisCodes.make(order, 7, 3, seed=0)
+    book = codes.tensors()["words"]
+    lengths = [2, 1, 1, 1, 1, 1]  # 7 columns over 6 steps
+    starts = np.cumsum([0, *lengths])
+    for row, found in zip(rows, codes.encode(rows)[0], strict=True):
+        best = torch.zeros(1)  # over all paths: the least distance of each history so far, none of them dropped
+        for step, length in enumerate(lengths):
+            words = torch.arange(len(best) * CHOICES) % (STATES * CHOICES)
+            missed = (row[starts[step] : starts[step + 1]] - book[:, :length]).square().sum(1)
+            best = best.repeat_interleave(CHOICES) + missed[words]
+        named = int.from_bytes(bytes(found.tolist()), "big")
+        assert float(best[named]) == pytest.approx(float(best.min()), rel=1e-5)
+
+
+def test_a_word_is_named_by_the_last_twelve_bits() -> None:
+    assert windows(np.array([[0x12, 0x34, 0x56]], dtype=np.uint8)).tolist() == [
+        [0x001, 0x012, 0x123, 0x234, 0x345, 0x456]
+    ]
 
 
 def test_a_row_that_is_not_finite_is_refused() -> None:
@@ -144,21 +171,22 @@ def test_a_budget_is_kept_and_used(budget: int) -> None:
     plan = plan_rows(LAYERS, rank=None, bits=None, budget=budget)
     assert plan.bytes <= budget
     assert plan.width == width_at(LAYERS, plan.rank)
-    assert plan.bytes > 0.9 * budget or plan.block in (None, 1)  # a byte a column is exact enough
+    enough = plan.code_bytes is None or plan.code_bytes >= plan.columns / 2  # half a byte a column is exact enough
+    assert plan.bytes == budget or enough
+    assert Coder.make(width=plan.width, columns=plan.columns, code_bytes=plan.code_bytes, seed=0).bytes == plan.bytes
 
 
 def test_more_bytes_buy_columns_before_bits() -> None:
     plans = [plan_rows(LAYERS, rank=None, bits=None, budget=budget) for budget in (512, 1024, 2048, 6400)]
-    for plan in plans:  # all columns that the bytes can name, but for what rounding the block down leaves out
-        assert plan.columns > 0.97 * min(plan.width, 128 * (plan.bytes - HEADER_BYTES))
+    for plan in plans:
+        assert plan.columns == min(plan.width, 128 * (plan.bytes - HEADER_BYTES))
     assert plans[0].columns == 128 * (512 - HEADER_BYTES)
 
 
-@pytest.mark.parametrize(("bits", "block"), [(8, 1), (4, 2), (2, 4), (1, 8)])
-def test_bits_are_columns_in_a_byte(bits: int, block: int) -> None:
+@pytest.mark.parametrize("bits", [8, 4, 2, 1])
+def test_bits_are_those_of_a_column(bits: int) -> None:
     plan = plan_rows(LAYERS, rank=32, bits=bits, budget=None)
-    assert (plan.width, plan.columns, plan.block) == (2048, 2048, block)
-    assert plan.bytes == HEADER_BYTES + 2048 // block
+    assert (plan.width, plan.columns, plan.bytes) == (2048, 2048, HEADER_BYTES + 2048 * bits // 8)
 
 
 def test_a_budget_below_the_header_is_refused() -> None:

@@ -9,14 +9,13 @@ column as there are.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headwater_indexer.codes.codebook import LONGEST_BLOCK
 from headwater_indexer.codes.coder import HEADER_BYTES
 from headwater_indexer.errors import UsageError
 from headwater_indexer.layers import Layer
 
 HIGHEST_RANK = 256  # of a budget's choice: beyond, projecting costs the capture more than a few per cent
 FEWEST_BYTES = 64
-BLOCKS = {8: 1, 4: 2, 2: 4, 1: 8}  # columns in a byte, by bits a column
+SPARSEST = 128  # columns in a byte: a sixteenth of a bit each, near where more columns no longer tell more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,7 @@ class RowPlan:
     rank: int
     width: int  # columns before they are chosen
     columns: int  # those that are coded
-    block: int | None  # columns in a byte; None for numbers of 16 or 32 bits
+    code_bytes: int | None  # what the codes may take; None for numbers of 16 or 32 bits
     bits: int | None  # 32 or 16; None for codes
 
     @property
@@ -39,26 +38,33 @@ class RowPlan:
         """Stored for each document."""
         if self.exact:
             return 8 * self.width + 8  # in the store of rows and in the search index, and its length
-        codes = 2 * self.columns if self.block is None else -(-self.columns // self.block)
-        return HEADER_BYTES + codes
+        return HEADER_BYTES + (2 * self.columns if self.code_bytes is None else self.code_bytes)
 
 
 def plan_rows(layers: Sequence[Layer], *, rank: int | None, bits: int | None, budget: int | None) -> RowPlan:
     """The row of given bits a column, or the best row of `budget` bytes. Raises UsageError for a budget too small."""
     if budget is None:
         rank = rank or 32
-        width = width_at(layers, rank)
-        return RowPlan(rank=rank, width=width, columns=width, block=BLOCKS.get(bits or 32), bits=_plain(bits or 32))
+        width, bits = width_at(layers, rank), bits or 32
+        plain = bits if bits >= 16 else None
+        codes = None if plain else -(-width * bits // 8)
+        return RowPlan(rank=rank, width=width, columns=width, code_bytes=codes, bits=plain)
     if budget < FEWEST_BYTES:
         raise UsageError(f"--bytes {budget}: a document needs at least {FEWEST_BYTES}")
     places = budget - HEADER_BYTES
-    rank = rank or _rank_for(layers, places * LONGEST_BLOCK)
+    rank = rank or _rank_for(layers, places * SPARSEST)
     width = width_at(layers, rank)
-    columns = min(width, places * LONGEST_BLOCK)
+    columns = min(width, places * SPARSEST)
     if places >= 2 * columns:  # room for more than a byte a column
-        return RowPlan(rank=rank, width=width, columns=width, block=None, bits=16)
-    block = max(1, columns // places)  # rounded down: a bit more for most columns is worth more than the last columns
-    return RowPlan(rank=rank, width=width, columns=min(columns, places * block), block=block, bits=None)
+        return RowPlan(rank=rank, width=width, columns=width, code_bytes=None, bits=16)
+    return RowPlan(rank=rank, width=width, columns=columns, code_bytes=_used(columns, places), bits=None)
+
+
+def _used(columns: int, places: int) -> int:
+    """Whole or half bytes where each column can have one, else all."""
+    if columns > 2 * places:
+        return places
+    return columns if columns <= places else -(-columns // 2)
 
 
 def width_at(layers: Sequence[Layer], rank: int) -> int:
@@ -69,7 +75,3 @@ def width_at(layers: Sequence[Layer], rank: int) -> int:
 def _rank_for(layers: Sequence[Layer], columns: int) -> int:
     """The lowest rank that gives so many columns, or the highest that is sensible."""
     return next((rank for rank in range(1, HIGHEST_RANK) if width_at(layers, rank) >= columns), HIGHEST_RANK)
-
-
-def _plain(bits: int) -> int | None:
-    return bits if bits >= 16 else None

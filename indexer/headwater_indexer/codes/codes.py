@@ -1,0 +1,27 @@
+"""What a kind of codes does for a coder."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+# From the codes of some rows, without their headers, to <q, s> for each query.
+Scorer = Callable[[UInt8[np.ndarray, "rows code_bytes"]], Float[Tensor, "rows queries"]]
+
+
+class Codes(Protocol):
+    """How the columns of a row become bytes."""
+
+    @property
+    def bytes(self) -> int:
+        """Of a row, without its header."""
+
+    def encode(self, rows: Float[Tensor, "rows width"]) -> tuple[Tensor, Float[Tensor, "rows width"]]:
+        """For rows of root mean square 1: the codes, uint8 [rows, bytes], and what they stand for."""
+
+    def scorer(self, queries: Float[Tensor, "queries width"]) -> Scorer: ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What must be kept to read the codes again."""

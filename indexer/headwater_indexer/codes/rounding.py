@@ -1,0 +1,79 @@
+"""Columns rounded one by one: to 16, 8 or 4 bits."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from headwater_indexer.codes.codes import Scorer
+from headwater_indexer.codes.levels import best_levels
+
+
+class HalfCodes:
+    """Every column in float16."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+
+    @property
+    def bytes(self) -> int:
+        return 2 * self._width
+
+    def encode(self, rows: Float[Tensor, "rows width"]) -> tuple[Tensor, Float[Tensor, "rows width"]]:
+        halves = rows.half()
+        return halves.view(torch.uint8), halves.float()
+
+    def scorer(self, queries: Float[Tensor, "queries width"]) -> Scorer:
+        def score(codes: UInt8[np.ndarray, "rows bytes"]) -> Float[Tensor, "rows queries"]:
+            halves = torch.from_numpy(np.ascontiguousarray(codes).view(np.float16))
+            product: Tensor = halves.float() @ queries.T
+            return product
+
+        return score
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"width": torch.tensor(self._width)}
+
+
+class LevelCodes:
+    """Columns in a random order, each at the nearest of 256 levels in a byte, or of 16 in half a byte."""
+
+    def __init__(self, order: Int64[Tensor, " columns"], levels: Float[Tensor, " levels"], width: int) -> None:
+        self._order = order
+        self._levels = levels
+        self._width = width
+        self._in_byte = 1 if len(levels) > 16 else 2
+
+    @classmethod
+    def make(cls, order: Int64[Tensor, " columns"], width: int, *, in_byte: int) -> "LevelCodes":
+        return cls(order, best_levels(round(256 ** (1 / in_byte))), width)
+
+    @property
+    def bytes(self) -> int:
+        return -(-len(self._order) // self._in_byte)
+
+    def encode(self, rows: Float[Tensor, "rows width"]) -> tuple[Tensor, Float[Tensor, "rows width"]]:
+        chosen = torch.bucketize(self._picked(rows), (self._levels[1:] + self._levels[:-1]) / 2)
+        decoded = torch.zeros_like(rows)
+        decoded[:, self._order] = self._levels[chosen[:, : len(self._order)]]
+        codes = chosen.to(torch.uint8)
+        return codes if self._in_byte == 1 else codes[:, 0::2] * 16 + codes[:, 1::2], decoded
+
+    def _picked(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows places"]:
+        """The columns in their order, zeros after the last."""
+        return functional.pad(rows[:, self._order], (0, self.bytes * self._in_byte - len(self._order)))
+
+    def scorer(self, queries: Float[Tensor, "queries width"]) -> Scorer:
+        picked = self._picked(queries)
+        pairs = torch.cartesian_prod(*[self._levels] * self._in_byte).reshape(256, self._in_byte)
+
+        def score(codes: UInt8[np.ndarray, "rows bytes"]) -> Float[Tensor, "rows queries"]:
+            decoded = functional.embedding(torch.from_numpy(codes.astype(np.int32)), pairs)
+            product: Tensor = decoded.flatten(1) @ picked.T
+            return product
+
+        return score
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"order": self._order.int(), "levels": self._levels, "width": torch.tensor(self._width)}
