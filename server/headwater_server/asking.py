@@ -21,6 +21,9 @@ from headwater_server.threads import Threads
 if TYPE_CHECKING:
     from headwater_indexer.index import Index, Pair
 
+# A batch's questions are found all at once; were they told all at once, the loop would be held up for everyone else.
+TOLD_AT_ONCE = 2
+
 
 class Asking:
     """Asks an index, step by step; each step runs where it holds nobody up. For one event loop."""
@@ -30,6 +33,7 @@ class Asking:
         self._threads = threads
         self._searches = Searches(threads, on_search=queue.searched, clock=queue.clock)
         self._settings = settings
+        self._telling = asyncio.Semaphore(TOLD_AT_ONCE)
 
     async def attribute(self, question: AttributeRequest, index: "Index") -> Attribution:
         question = self._without_text(question)
@@ -44,18 +48,23 @@ class Asking:
             watch.lap("filters")
         find = self._by_influence if question.method == "influence" else self._by_baseline
         found = await find(question, index, pair, among, watch)
-        documents = await self._threads.read(index.documents.by_ordinal, [hit.ordinal for hit in found.ranked])
-        watch.lap("documents")
-        return attribution(
-            question,
-            index,
-            pair,
-            found.ranked,
-            documents,
-            watch.timings(),
-            searched=len(index.documents) if among is None else len(among),
-            histogram=found.histogram,
-        )
+
+        def told() -> Attribution:
+            documents = index.documents.by_ordinal([hit.ordinal for hit in found.ranked])
+            watch.lap("documents")
+            return attribution(
+                question,
+                index,
+                pair,
+                found.ranked,
+                documents,
+                watch.timings(),
+                searched=len(index.documents) if among is None else len(among),
+                histogram=found.histogram,
+            )
+
+        async with self._telling:
+            return await self._threads.read(told)
 
     async def explain(self, question: ExplainRequest, index: "Index") -> Explanation:
         if self._settings.withhold_text:

@@ -1,7 +1,7 @@
 """What the engine and the indexer raise, as the problem that a caller reads."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -104,8 +104,8 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, _handler(say))
 
 
-def _handler(say: Callable[[Any], ProblemError]) -> Callable[[Request, Exception], Response]:
-    def answer(request: Request, error: Exception) -> Response:
+def _handler(say: Callable[[Any], ProblemError]) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def answer(request: Request, error: Exception) -> Response:  # not async, it would wait for a thread
         if isinstance(error, IndexDamaged):
             log.error("%s", error)
         return problem_response(say(error), request.scope.get("headwater.request_id"))

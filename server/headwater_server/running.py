@@ -1,6 +1,7 @@
 """uvicorn around the application: it drains on SIGTERM, and stops by itself when the engine has failed."""
 
 import asyncio
+import gc
 import logging
 import socket
 from types import FrameType
@@ -43,6 +44,8 @@ class Server(uvicorn.Server):
         """Ten times a second: end the process when the engine failed, so that whoever runs it starts another."""
         if self._engine.state == "ready" and not self._ready:
             self._ready = True
+            gc.collect()
+            gc.freeze()  # the model's objects stay: looking through them again and again would halt all for 0.1 s
             log.info("ready")
         if self._engine.state == "failed":
             log.error("stopping: the engine failed")

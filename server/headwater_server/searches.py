@@ -96,11 +96,13 @@ class Searches:
 
     async def _search(self, index: "Index", batch: list[Wanted]) -> "list[list[Hit]]":
         """In a thread, for the longest of their lists."""
-        first, top_k = batch[0], max(wanted.top_k for wanted in batch)
-        rows = np.stack([wanted.row for wanted in batch])
         began = self._clock()
-        found = await self._threads.search(
-            lambda: index.search(rows, top_k=top_k, score=first.score, sign=first.sign, among=first.among)
-        )
+        found = await self._threads.search(_search_together, index, batch)
         self._on_search(len(batch), self._clock() - began)
         return [hits[: wanted.top_k] for hits, wanted in zip(found, batch, strict=True)]
+
+
+def _search_together(index: "Index", batch: list[Wanted]) -> "list[list[Hit]]":
+    first, top_k = batch[0], max(wanted.top_k for wanted in batch)
+    rows = np.stack([wanted.row for wanted in batch])  # tens of megabytes: not for the event loop
+    return index.search(rows, top_k=top_k, score=first.score, sign=first.sign, among=first.among)

@@ -1,6 +1,8 @@
 """Under overload: refused before parsing, still behind the keys, and counted under its route."""
 
+import inspect
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -55,3 +57,27 @@ def test_questions_on_their_way_to_the_queue_hold_room_in_it():
     with queue.arriving(), queue.arriving(), pytest.raises(QueueFull):
         queue.check_room()
     queue.check_room()
+
+
+def test_no_refusal_waits_for_a_thread(twin, live):
+    handlers = live(twin()).server.config.app.exception_handlers.values()
+    assert len(handlers) > 10
+    assert all(inspect.iscoroutinefunction(handler) for handler in handlers)
+
+
+def test_the_answers_of_a_batch_are_told_by_few_threads_at_a_time(twin, live):
+    index, reading, most = twin(), [], []
+
+    def slowly(ordinals, read=index.documents.by_ordinal):
+        reading.append(1)
+        most.append(len(reading))
+        time.sleep(0.02)
+        reading.pop()
+        return read(ordinals)
+
+    index.documents.by_ordinal = slowly
+    server = live(index)
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: server.ask(), range(16)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert max(most) == 2
