@@ -2,14 +2,16 @@
 
     python benchmarks/load.py < plan.json
 
-The plan is one JSON object: `host`, `port`, `rate` in requests a second, `seconds`, and `bodies`, asked in turn. A
-request takes a connection that is idle or opens one. Prints one JSON array: for each request in the order of their
-times `[due, sent, done, status]`, in seconds from the start; 0 is the status of one that was lost. It stands in a
-process of its own, and imports nothing heavy, so that it takes little from the server it measures.
+The plan is one JSON object: `host`, `port`, `rate` in requests a second, `seconds`, `bodies`, asked in turn, and the
+`cores` to run on, none for any. A request takes a connection that is idle or opens one. Prints one JSON array: for
+each request in the order of their times `[due, sent, done, status]`, in seconds from the start; 0 is the status of one
+that was lost. It stands in a process of its own, and imports nothing heavy, so that it takes little from the server it
+measures.
 """
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, cast
@@ -113,6 +115,8 @@ def _request(body: Any) -> bytes:
 
 def main() -> None:
     plan = json.load(sys.stdin)
+    if plan["cores"]:
+        os.sched_setaffinity(0, plan["cores"])
     load = Load(plan["host"], plan["port"], plan["bodies"])
     json.dump(asyncio.run(load.run(plan["rate"], plan["seconds"])), sys.stdout)
 

@@ -5,27 +5,27 @@
 Builds an index of Python's own sources by a GPT-2 of width 128 and 4 layers, and serves it by headwater-serve on
 loopback. First, without load, the gradient of a pair and the search alone take turns with the same question over HTTP.
 Then load.py, a process of its own, asks at fixed rates that do not wait for answers, given in parts of what the engine
-does alone in batches with the same pairs, measured anew before each rate, so that a busy machine slows both; at the
-highest for `--soak` seconds more. So small a model is the hard case: HTTP and JSON cost the same for a large one.
+does alone in batches with the same pairs, measured anew around each rate, so that a busy machine slows both; and last
+at ten times the best for `--soak` seconds. Server and engine have all cores but one, and who asks has that one. Under
+`asking_alone` the same is asked, at the same rate, of a server that only refuses: the times of whoever asks.
+So small a model is the hard case: HTTP and JSON cost the same for a large one.
 Prints one JSON object; the exit code is 0 only when nothing falls short. `--plot` needs headwater[benchmarks].
 """
 
 import http.client
 import json
+import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
-from measuring import THREADS, described
+from measuring import described
+from rates import ask_at, asking_alone, bind, part_cores, quantile
 from serving import Served, questions, serving, write_index
 
 from headwater_indexer.index import Index, Pair
@@ -41,7 +41,7 @@ TAIL_RATIO = 2.0
 SATURATION = 0.85
 KEPT_GOODPUT = 0.9
 REFUSAL_SECONDS = 0.05
-GROWTH = 1.05  # of resident memory, from a third of the overload to its end
+GROWTH = 1.05  # of the most memory, from the first half of the overload to the second
 
 
 def unloaded(index: Index, asked: Sequence[dict[str, str]], served: Served, rounds: int) -> dict[str, float]:
@@ -63,13 +63,13 @@ def unloaded(index: Index, asked: Sequence[dict[str, str]], served: Served, roun
     return {
         "rounds": rounds,
         "tokens": len(index.encode(asked[0]["prompt"], asked[0]["response"]).input_ids),
-        "alone_p50_ms": _quantile(alone, 50),
-        "alone_p99_ms": _quantile(alone, 99),
-        "http_p50_ms": _quantile(whole, 50),
-        "http_p99_ms": _quantile(whole, 99),
+        "alone_p50_ms": quantile(alone, 50),
+        "alone_p99_ms": quantile(alone, 99),
+        "http_p50_ms": quantile(whole, 50),
+        "http_p99_ms": quantile(whole, 99),
         "ratio_p50": round(statistics.median(whole) / statistics.median(alone), 3),
-        "tail": round(_quantile(whole, 99) / _quantile(whole, 50), 3),
-        "tail_alone": round(_quantile(alone, 99) / _quantile(alone, 50), 3),
+        "tail": round(quantile(whole, 99) / quantile(whole, 50), 3),
+        "tail_alone": round(quantile(alone, 99) / quantile(alone, 50), 3),
     }
 
 
@@ -95,68 +95,12 @@ def engine_throughput(index: Index, pairs: Sequence[Pair]) -> float:
     return len(ordered) / (time.perf_counter() - began)
 
 
-def ask_at(rate: float, seconds: float, served: Served, asked: Sequence[dict[str, str]]) -> dict[str, Any]:
-    """What became of the requests of an open loop; times in milliseconds, rates in requests a second."""
-    plan = {"host": served.host, "port": served.port, "rate": rate, "seconds": seconds, "bodies": list(asked)}
-    command = [sys.executable, str(Path(__file__).parent / "load.py")]
-    with ThreadPoolExecutor(1) as beside:
-        asking = beside.submit(
-            subprocess.run,
-            command,
-            input=json.dumps(plan),
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        memory = _watch_memory(served, seconds)
-        samples = np.array(json.loads(asking.result().stdout), dtype=float).reshape(-1, 4)
-    return {**_told(samples, rate, seconds), "resident_mb": [round(size / 1e6, 1) for size in memory]}
-
-
-def _watch_memory(served: Served, seconds: float, points: int = 12) -> list[int]:
-    sizes = []
-    for _ in range(points):
-        time.sleep(seconds / points)
-        sizes.append(served.resident_bytes)
-    return sizes
-
-
-def _told(samples: np.ndarray, rate: float, seconds: float) -> dict[str, Any]:
-    due, sent, done, status = samples.T
-    answered, refused = status == 200, status == 429
-    other = ~answered & ~refused
-    took = 1000 * (done - due)
-    return {
-        "rate": round(rate, 1),
-        "seconds": seconds,
-        "sent": len(samples),
-        "answered": int(answered.sum()),
-        "refused": int(refused.sum()),
-        "lost": int((status == 0).sum()),
-        "other_statuses": sorted({int(one) for one in status[other]}),
-        "goodput": round(_goodput(done[answered], seconds), 1),
-        "answer_p50_ms": _quantile(took[answered], 50),
-        "answer_p99_ms": _quantile(took[answered], 99),
-        "refusal_p50_ms": _quantile(1000 * (done - sent)[refused], 50),
-        "refusal_p99_ms": _quantile(1000 * (done - sent)[refused], 99),
-        "late_p99_ms": _quantile(1000 * (sent - due), 99),  # of the load generator, not of the server
-    }
-
-
-def _goodput(done: np.ndarray, seconds: float) -> float:
-    """Answers a second while requests came, the first fifth left out: the queue fills then."""
-    return float(((done > seconds / 5) & (done <= seconds)).sum() / (0.8 * seconds))
-
-
-def _quantile(values: Sequence[float] | np.ndarray, percent: float) -> float:
-    return round(float(np.percentile(values, percent)), 2) if len(values) else 0.0
-
-
 def loaded(
     index: Index,
     served: Served,
     asked: Sequence[dict[str, str]],
     rates: Sequence[float],
+    cores: Sequence[int],
     *,
     seconds: float,
     soak: float,
@@ -167,22 +111,25 @@ def loaded(
     steps = []
     for part in rates:
         alone = engine_throughput(index, pairs)
-        step = ask_at(part * alone, seconds, served, asked)
+        step = ask_at(part * alone, seconds, served, asked, cores)
         after = engine_throughput(index, pairs)
         alone = (alone + after) / 2
         steps.append({"engine_alone": round(alone, 1), "part": round(step["goodput"] / alone, 3), **step})
     best = max(steps, key=lambda step: step["part"])
     before = engine_throughput(index, pairs)
-    overload = ask_at(OVERLOAD * best["goodput"], soak, served, asked)
+    overload = ask_at(OVERLOAD * best["goodput"], soak, served, asked, cores)
     alone = (before + engine_throughput(index, pairs)) / 2
     overload = {"engine_alone": round(alone, 1), "part": round(overload["goodput"] / alone, 3), **overload}
-    sizes = overload["resident_mb"]
+    peaks = overload["peak_mb"]
     return {
         "steps": steps,
         "overload": overload,
+        "asking_alone": asking_alone(overload["rate"], min(soak, 20.0), asked, cores),
         "saturation_to_engine": best["part"],
         "overload_goodput_to_best": round(overload["part"] / best["part"], 3),
-        "memory_growth": round(max(sizes[len(sizes) // 3 :]) / sizes[len(sizes) // 3], 4),
+        "memory_growth": round(
+            max(peaks[len(peaks) // 2 :]) / max(peaks[1 : len(peaks) // 2]), 4
+        ),  # at first the queue fills
         "answered_by_the_server": _counted(served),
     }
 
@@ -243,18 +190,21 @@ def main(
     plot_to: Annotated[Path | None, typer.Option("--plot", help="An SVG of rates and answers.")] = None,
 ) -> None:
     """Load a server, and say what it bears."""
-    torch.set_num_threads(THREADS)
+    cores, apart = part_cores()
+    bind(cores)
+    threads = len(cores) or os.cpu_count() or 1
+    torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         index_folder = write_index(folder, documents=200 if quick else 400)
         asked = questions(folder / "corpus.jsonl", 64)
         index = Index.open(index_folder, device="cpu")
         rounds = 60 if quick else 200
-        with serving(index_folder, "--threads", str(THREADS)) as served:
+        with serving(index_folder, "--threads", str(threads)) as served:
             still = unloaded(index, asked, served, rounds)
             rates = QUICK_RATES if quick else RATES
-            seconds, overload = (2.0, 6.0) if quick else (6.0, 600.0)
-            load = loaded(index, served, asked, rates, seconds=seconds, soak=soak or overload)
+            seconds, overload = (3.0, 8.0) if quick else (10.0, 600.0)
+            load = loaded(index, served, asked, rates, apart, seconds=seconds, soak=soak or overload)
             falls_short = shortfalls(still, load, rounds + 10)
     if plot_to is not None:
         plot(load, plot_to)

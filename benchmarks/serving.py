@@ -39,6 +39,16 @@ class Served:
         [kilobytes] = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
         return int(kilobytes) * 1024
 
+    def forget_peak(self) -> None:
+        """From here on `peak_bytes` is counted."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that was resident since `forget_peak`; Linux tells."""
+        [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        return int(kilobytes) * 1024
+
     def get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://{self.host}:{self.port}{path}", timeout=30) as answer:
             text: str = answer.read().decode()
