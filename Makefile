@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 CANDIDATES := $(PYTHON) python3.11 python3.12 python3.13 python3.14
 CODE := client indexer server examples benchmarks docs/hooks tests
 
-.PHONY: help demo test test-slow lint types contracts docs format picture constraints environment clean
+.PHONY: help demo test test-slow browser lint types contracts docs format picture constraints environment clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -24,11 +24,14 @@ help:  ## this list
 demo: $(READY)  ## corpus, model, index, server, a first answer, a page; ONCE=1 ends after the answer
 	@$(BIN)/python examples/demo/demo.py --port $(PORT) $(if $(ONCE),--once)
 
-test: $(READY)  ## the tests
+test: $(READY) browser  ## the tests
 	@$(BIN)/pytest -m "not slow"
 
 test-slow: $(READY)  ## the tests that take long
 	@$(BIN)/pytest -m slow || { code=$$?; [ $$code -eq 5 ] && echo 'No test is marked slow.' || exit $$code; }
+
+browser: $(READY)  ## Chromium, if there is none; without one the tests of the page are skipped
+	@$(BIN)/python benchmarks/browser.py > /dev/null || true
 
 lint: $(READY)  ## ruff: style, and the layout of the code
 	@$(BIN)/ruff check $(CODE)

@@ -67,6 +67,7 @@ class TwinIndex:
         self.before = before
         self.documents = TwinDocuments(documents)
         self.vectors = np.random.default_rng(0).standard_normal((documents, WIDTH)).astype(np.float32)
+        self.norms = np.ones(documents, dtype=np.float32)
         self.batches: list[list[int]] = []  # the sizes in tokens of every batch that was computed
         self.closed = False
         self.can_rescore = self.keeps_hidden_states = self.takes_messages = False
@@ -106,6 +107,9 @@ class TwinIndex:
             [SimpleNamespace(ordinal=int(n), score=float(row[n]), percentile=50.0) for n in found]
             for row, found in zip(scores, order, strict=True)
         ]
+
+    def influences(self, rows: np.ndarray, among: Any = None) -> np.ndarray:
+        return rows @ (self.vectors if among is None else self.vectors[among]).T
 
     def close(self) -> None:
         self.closed = True
@@ -171,6 +175,12 @@ def live() -> Iterator[Callable[..., Live]]:
             return stack.enter_context(run_live(openers, Settings(**settings), wait=wait))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def served() -> Callable[..., Any]:
+    """`with served({"default": opener}, **settings) as server`: on a real socket, for as long as the caller wants."""
+    return lambda openers, **settings: run_live(openers, Settings(**settings))
 
 
 @pytest.fixture(scope="session")

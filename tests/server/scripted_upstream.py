@@ -10,7 +10,7 @@ WORDS = ["the ", "river ", "feeds ", "the ", "mill"]
 
 
 def chunk(model, delta, finish=None):
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    choice = {"index": 0, "delta": delta, "text": delta.get("content") or "", "finish_reason": finish}
     return {"id": "chat-1", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": [choice]}
 
 
@@ -28,6 +28,8 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         asked = json.loads(body)
         manner = asked["model"]
+        if manner == "slow":
+            time.sleep(0.4)
         if manner == "echo":
             headers = {name.lower(): value for name, value in self.headers.items()}
             self.reply(200, {"model": "twin", "path": self.path, "body": body.decode(), "headers": headers})
@@ -49,11 +51,12 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(200, {"id": "chat-1", "created": 1, "model": manner, "choices": [choice], "cost": 0.10})
 
     def stream(self, manner):
+        model = "another" if manner == "impostor" else manner
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        self.part(event(chunk(manner, {"role": "assistant", "content": None})))
+        self.part(event(chunk(model, {"role": "assistant", "content": None})))
         for number, word in enumerate(WORDS):
             if number == 2 and manner == "dies":
                 self.connection.shutdown(socket.SHUT_RDWR)
@@ -66,8 +69,10 @@ class Handler(BaseHTTPRequestHandler):
                 self.part(event({"error": {"message": "out of memory"}}))
             if number == 2 and manner == "babbles":
                 self.part(b"data: {{{\xff\n\nnonsense without an end\x00")
-            self.part(event(chunk(manner, {"content": word})))
-        self.part(event(chunk(manner, {}, "stop")))
+            if number == 3 and manner == "slow":
+                time.sleep(2)
+            self.part(event(chunk(model, {"content": word})))
+        self.part(event(chunk(model, {}, "stop")))
         if manner != "without-done":
             for piece in (b"da", b"ta: [DO", b"NE]", b"\n", b"\n"):
                 self.part(piece)

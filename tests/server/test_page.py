@@ -30,7 +30,9 @@ def test_a_page_comes_under_a_policy_that_its_files_keep(client, path, title):
 def test_scripts_load_from_here_and_write_no_markup(client):
     for script in PAGE.glob("*.js"):
         text = script.read_text("utf-8")
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|https?://", text), script
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text), script
+        text = text.replace("http://www.w3.org/2000/svg", "")  # a name, which nothing is loaded from
+        assert "://" not in text, script
         for name in re.findall(r'from "\./([^"]+)"', text):
             answer = client.get(f"/page/{name}")
             assert answer.status_code == 200

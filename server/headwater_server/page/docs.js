@@ -1,6 +1,6 @@
 // Reads /openapi.json and sets it as a page; nothing is loaded from another origin.
 
-import { element } from "./documents.js";
+import { element } from "./dom.js";
 import { call } from "./server.js";
 
 const calls = document.getElementById("calls");
