@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ONCE ?=
 PORT ?= 8000
+VERSION ?=
 
 # OpenMP's threads wait asleep. Spinning, the default, costs a busy machine six to eight times the time.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -11,15 +12,16 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CANDIDATES := $(PYTHON) python3.11 python3.12 python3.13 python3.14
-CODE := client indexer server examples benchmarks docs/hooks tests
+CODE := client indexer server examples benchmarks docs/hooks release tests
 
-.PHONY: help demo test test-slow browser lint types contracts docs format picture constraints environment clean
+.PHONY: help demo test test-slow browser lint types contracts docs dist sbom release-notes format picture constraints \
+	environment clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
-		while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
-	@echo 'Variables: PYTHON=python3 VENV=.venv PORT=8000 ONCE=1 (the demo ends after its answer)'
+		while IFS="$$(printf '\t')" read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
+	@echo 'Variables: PYTHON=python3 VENV=.venv PORT=8000 ONCE=1 (the demo ends after its answer) VERSION=1.2.3'
 
 demo: $(READY)  ## corpus, model, index, server, a first answer, a page; ONCE=1 ends after the answer
 	@$(BIN)/python examples/demo/demo.py --port $(PORT) $(if $(ONCE),--once)
@@ -46,6 +48,15 @@ contracts: $(READY)  ## import-linter: which package may import which
 docs: $(READY)  ## the documentation site, strictly, into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "site/index.html"
+
+dist: $(READY)  ## wheel and source distribution into dist/, their metadata checked
+	@rm -rf dist && $(BIN)/python -m build --outdir dist . > /dev/null && $(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+
+sbom: $(READY)  ## dist/headwater.cdx.json: what a release is made of, by CycloneDX
+	@$(BIN)/python release/sbom.py dist/headwater.cdx.json
+
+release-notes: $(READY)  ## of VERSION, or what is unreleased, from the changelog
+	@$(BIN)/python release/notes.py $(VERSION)
 
 format: $(READY)  ## write the code as ruff lays it out
 	@$(BIN)/ruff check --fix $(CODE)

@@ -1,6 +1,6 @@
 """In place of `pip install 'headwater[extras]'` on a page: is each extra declared, and satisfied here?
 
-The real installation, into an empty environment, is tests/test_package.py's.
+The real installation, into an empty environment, is tests/docs/test_package.py's.
 """
 
 import sys

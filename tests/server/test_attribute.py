@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import headwater
 from headwater.types import Attribution, DocumentRecord, IndexInfo, IndexList
 from headwater_server.answers import credit
 
@@ -118,7 +119,7 @@ def test_indexes_and_documents(server):
 def test_probes_and_version(server):
     for path in ("/livez", "/readyz", "/health"):
         assert server.client.get(path).json()["status"] == "ok"
-    assert server.client.get("/version").json() == {"name": "headwater", "version": "0.1.0"}
+    assert server.client.get("/version").json() == {"name": "headwater", "version": headwater.__version__}
 
 
 def test_the_spans_of_a_response_add_up_to_it(server):

@@ -19,6 +19,7 @@ SNAPSHOT = Path(__file__).with_name("openapi.json")
 
 def test_the_description_is_the_one_that_was_reviewed(api):
     """Write it anew with HEADWATER_WRITE_OPENAPI=1 in the environment, and look at what has changed."""
+    api["info"]["version"] = "0.1.0"  # it comes from the last tag, and is no part of the interface
     text = json.dumps(api, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     if os.environ.get("HEADWATER_WRITE_OPENAPI"):
         SNAPSHOT.write_text(text, "utf-8")
