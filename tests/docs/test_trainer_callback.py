@@ -32,7 +32,7 @@ class KeepWeights(TrainerCallback):
     def __init__(self):
         self.before = []
 
-    def on_step_begin(self, args, state, control, model=None, **_):
+    def on_step_begin(self, args, state, control, model=None, **_):  # noqa: ARG002  the trainer's arguments
         self.before.append({name: weight.detach().clone() for name, weight in model.state_dict().items()})
 
 
