@@ -28,10 +28,12 @@ def build_index(
     device: str = "auto",
     overwrite: bool = False,
     keep_gradients: bool = False,
+    memory: int | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Builds the index of `documents` (a file, a folder, or a dataset's name) for `model` in the folder `out`.
 
+    `memory` is what the process, and one that serves the index, may hold in bytes; the build ends before it takes more.
     The same call after an interruption resumes, and after success returns at once. Raises HeadwaterError with what
     was wrong, where, and what to do; what was finished stays in the folder.
     """
@@ -56,15 +58,17 @@ def build_index(
             return done
         build = BuildSteps(checkpoint, encoder, layers, options, options.rows(layers), work, progress)
         store = build.read(documents)
-        build.estimate(store, everything=keep_gradients)
+        build.estimate(store, everything=keep_gradients, memory=memory)
+        build.plan_search(store, memory)
         projections = build.project(store)
         whiten = build.fit_hessian(store, projections, everything=keep_gradients)
         rows = build.rows(store, projections, whiten, keep_gradients=keep_gradients)
         without_gradient = build.index(rows)
         build.factors(store)
         build.baselines(store)
+        search = build.measure_recall(store, projections, whiten)
         segment = build.segment(store, inputs, without_gradient, keep_gradients=keep_gradients)
-        manifest = build.describe(segment, projections.layout.width)
+        manifest = build.describe(segment, projections.layout.width, search)
         work.finish(manifest, keep_gradients=keep_gradients)
         return manifest
 

@@ -25,7 +25,7 @@ from headwater_indexer.documents import DocumentStore, DocumentWriter
 from headwater_indexer.durable import flush
 from headwater_indexer.ekfac.fitting import fit_factors
 from headwater_indexer.errors import CorpusError
-from headwater_indexer.estimate import Estimate, check_disk, estimate_build, measure_rate
+from headwater_indexer.estimate import Estimate, check_disk, check_memory, estimate_build, measure_rate
 from headwater_indexer.gradients import (
     document_rows,
     hessian_shards,
@@ -41,15 +41,22 @@ from headwater_indexer.manifest import (
     ModelPart,
     ProjectionPart,
     RowsPart,
+    SearchPart,
     Segment,
     WindowsPart,
     describe_file,
 )
+from headwater_indexer.measured_recall import FEWEST, QUERIES, halves, measure
+from headwater_indexer.memory import resident
 from headwater_indexer.moments import measure_moments, sample_tokens
 from headwater_indexer.options import BuildOptions
+from headwater_indexer.plan import Rows, choose
 from headwater_indexer.progress import Progress, counted
 from headwater_indexer.projection import Projections, make_projections
 from headwater_indexer.search import write_flat_index
+from headwater_indexer.searching import open_exact, open_two_stage, sign_store
+from headwater_indexer.signs.coder import SignCoder
+from headwater_indexer.signs.kernel import import_numba
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.windows import Encoder
 from headwater_indexer.workspace import Workspace
@@ -99,8 +106,9 @@ class BuildSteps:
         flush(unfinished)
         unfinished.replace(self.work.documents)
 
-    def estimate(self, store: DocumentStore, *, everything: bool) -> Estimate:
-        """What the rest will take, said; raises StorageError when the disk has not the room for it."""
+    def estimate(self, store: DocumentStore, *, everything: bool, memory: int | None = None) -> Estimate:
+        """What the rest will take, said; raises StorageError when the disk has not the room for it, and
+        ConfigurationError when `memory` has not."""
         options = self.options
         fewest, most = PROBE_TOKENS
         probe = self._sample(store, min(most, max(fewest, store.tokens() // PROBE_SHARE)))
@@ -119,7 +127,21 @@ class BuildSteps:
         self.progress.say(str(estimate))
         if not self.work.gradients.exists():
             check_disk(self.work.folder, estimate.disk_bytes)
+        if memory is not None:
+            check_memory(memory, estimate.memory_bytes)
         return estimate
+
+    def plan_search(self, store: DocumentStore, memory: int | None) -> None:
+        """Settles how the index will be searched, once: by two stages if there is a file of which columns' signs."""
+        rows = Rows(documents=len(store), width=self.plan.width, record_bytes=self.plan.bytes, plain=self.plan.exact)
+        if self.work.rows.exists():
+            return
+        left = None if memory is None else memory - resident()
+        plan = choose(self.options.plan, rows, memory=left)
+        self.progress.say(str(plan))
+        if plan.kind == "two-stage":
+            import_numba()
+            SignCoder.make(rows.width, most=rows.sign_columns, seed=self.options.seed).save(self.work.sign_coder)
 
     def project(self, store: DocumentStore) -> Projections:
         """The projections, fitted on a sample of the corpus where their kind wants one."""
@@ -173,6 +195,8 @@ class BuildSteps:
         gradients = ShardStore(self.work.gradients, width=width)
         fitted_on = hessian_shards(self.options, len(store), width, everything=keep_gradients)
         on_disk = dict(zip(fitted_on, gradients.manifest.shards, strict=False))
+        signs = self._sign_coder()
+        kept_signs = None if signs is None else sign_store(self.work, signs)
         ranges = list(enumerate(shard_ranges(len(store), width)))
         missing = ranges[len(rows.manifest.shards) :]
         captured = [ordinals for number, ordinals in missing if number not in on_disk]
@@ -181,6 +205,8 @@ class BuildSteps:
                 shard = on_disk.get(number)
                 block = rows_of(ordinals) if shard is None else gradients.read(shard)
                 whitened = whiten(torch.from_numpy(block)).numpy()
+                if signs is not None and kept_signs is not None and number == len(kept_signs.manifest.shards):
+                    kept_signs.append(signs.encode(whitened))
                 rows.append(whitened if coder is None else coder.encode(whitened))
         if not keep_gradients:
             for shard in gradients.manifest.shards:
@@ -192,6 +218,10 @@ class BuildSteps:
         if not path.exists():
             Coder.make(width=plan.width, columns=plan.columns, code_bytes=plan.code_bytes, seed=seed).save(path)
         return Coder.load(path, device=self.checkpoint.device)
+
+    def _sign_coder(self) -> SignCoder | None:
+        """None where the plan is exact search."""
+        return SignCoder.load(self.work.sign_coder) if self.work.sign_coder.exists() else None
 
     @contextmanager
     def _capturing(
@@ -269,7 +299,32 @@ class BuildSteps:
             files=self._described(self.work.own_files(gradients=keep_gradients)),
         )
 
-    def describe(self, segment: Segment, width: int) -> Manifest:
+    def measure_recall(self, store: DocumentStore, projections: Projections, whiten: Whitener) -> SearchPart:
+        """How the index is searched, and what that finds of what exact search finds."""
+        if self._sign_coder() is None:
+            return SearchPart()
+        spread = np.unique(np.linspace(0, len(store) - 1, 4 * QUERIES).astype(np.int64)).tolist()
+        documents = store.by_ordinal(spread)
+        own, pairs = zip(
+            *halves(self.encoder, [(o, d.text) for o, d in zip(spread, documents, strict=True)]), strict=True
+        )
+        with capturing(
+            self.checkpoint.model, self.layers, projections, batch_tokens=self.options.batch_tokens
+        ) as capture:
+            rows = whiten(capture([pair.window for pair in pairs])).numpy()
+        exact = open_exact(self.work, self.plan.width, plain=self.plan.exact)
+        quick = open_two_stage(self.work, self.plan.width, plain=self.plan.exact, candidates=FEWEST)
+        found = measure(exact, quick, rows, own)
+        self.progress.say(str(found))
+        return SearchPart(
+            plan="two-stage",
+            candidates=found.candidates,
+            recall_at_10=found.at_10,
+            recall_at_100=found.at_100,
+            queries=found.queries,
+        )
+
+    def describe(self, segment: Segment, width: int, search: SearchPart) -> Manifest:
         """The manifest of an index whose only segment this is."""
         checkpoint, options = self.checkpoint, self.options
         return Manifest(
@@ -288,6 +343,7 @@ class BuildSteps:
             hessian=HessianPart(kind=options.hessian, damping=options.damping),
             rows=RowsPart(columns=self.plan.columns, bits=self.plan.bits, bytes=self.plan.bytes),
             windows=WindowsPart(max_length=self.encoder.max_length, long_documents=options.long_documents),
+            search=search,
             width=width,
             fitted_on=segment.documents,
             shared=self._described(self.work.shared_files()),

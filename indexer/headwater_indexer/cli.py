@@ -14,6 +14,7 @@ from headwater_indexer import evaluation_commands, explain_command, life_command
 from headwater_indexer.checkpoint import quiet_loading
 from headwater_indexer.command_options import Device, Documents, Model, Revision, taking_build_options
 from headwater_indexer.errors import HeadwaterError
+from headwater_indexer.memory import parse_size
 from headwater_indexer.options import BuildOptions, ScoreMethod
 from headwater_indexer.progress import TerminalProgress
 
@@ -33,6 +34,9 @@ def build(
     keep_gradients: Annotated[
         bool, typer.Option("--keep-gradients", help="Keep the rows from before the Hessian as well.")
     ] = False,
+    memory: Annotated[
+        str | None, typer.Option(help="The most that the build, and a server of the index, may hold: 8GB. (no limit)")
+    ] = None,
 ) -> None:
     """Build the index of a corpus for a model. The same command resumes a build that was interrupted."""
     from headwater_indexer.build import build_index
@@ -46,6 +50,7 @@ def build(
         device=device,
         overwrite=overwrite,
         keep_gradients=keep_gradients,
+        memory=None if memory is None else parse_size(memory),
         progress=TerminalProgress(),
     )
     typer.echo(

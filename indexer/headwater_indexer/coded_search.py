@@ -10,6 +10,7 @@ from jaxtyping import Float32, UInt8
 
 from headwater_indexer.best import Best
 from headwater_indexer.codes.coder import Coder, headers
+from headwater_indexer.codes.plain import PlainRows
 from headwater_indexer.search import NOTHING, Hit, Ordinals, Queries, ScoreKind, Sign, hits, lengths
 from headwater_indexer.store.mapped import MappedRows
 from headwater_indexer.store.shards import ShardStore
@@ -33,7 +34,7 @@ class CodedSearch:
 
     def __init__(
         self,
-        coder: Coder,
+        coder: Coder | PlainRows,
         records: MappedRows,
         width: int,
         norms: Float32[np.ndarray, " documents"] | None = None,

@@ -62,6 +62,9 @@ def _merged(work: Workspace, manifest: Manifest, made: Workspace, progress: Prog
     _copy_shards([part.rows for part in parts], made.rows, numbering, shard_size(manifest.width))
     if manifest.rows.bits == 32:
         write_flat_index(made.search, made.norms, ShardStore.open(made.rows), manifest.width)
+    if parts[0].signs.exists():
+        width = ShardStore.open(parts[0].signs).manifest.width
+        _copy_shards([part.signs for part in parts], made.signs, numbering, shard_size(manifest.width))
     if parts[0].embeddings.exists():
         width = ShardStore.open(parts[0].embeddings).manifest.width
         _copy_shards([part.embeddings for part in parts], made.embeddings, numbering, shard_size(width))

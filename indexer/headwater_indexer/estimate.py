@@ -9,14 +9,17 @@ from pathlib import Path
 from headwater_indexer.batches import Batch
 from headwater_indexer.codes.budget import RowPlan
 from headwater_indexer.ekfac.factors import factors_bytes
-from headwater_indexer.errors import StorageError
-from headwater_indexer.gradients import documents_for_hessian
+from headwater_indexer.errors import ConfigurationError, StorageError
+from headwater_indexer.gradients import documents_for_hessian, shard_size
 from headwater_indexer.layers import Layer
+from headwater_indexer.memory import peak
+from headwater_indexer.memory import size as _size
 from headwater_indexer.moments import moments_bytes, sample_tokens
 from headwater_indexer.options import BuildOptions
 
 HESSIAN_SHARE = 0.15  # of the capture's time, for the passes over the store that follow it
 FACTOR_PASSES = 3  # what fitting EK-FAC factors to a token takes, in captures of it
+SHARDS_IN_MEMORY = 5  # as captured, whitened, and in codes; what they are made of; and as a file
 MOMENTS_COST = 1.5  # of the capture of as many tokens
 
 
@@ -34,7 +37,13 @@ class Estimate:
     moments_bytes: int  # of memory; 0 when the projections need none
     hessian_bytes: int  # of memory
     factor_bytes: int  # of memory and of disk; 0 when no candidates are to be scored again
+    shard_bytes: int  # of the rows that are captured together, in float32
     seconds: float
+
+    @property
+    def memory_bytes(self) -> int:
+        """At most, of the steps that follow the first captures, beside what the process held then."""
+        return max(self.moments_bytes, self.hessian_bytes, self.factor_bytes) + SHARDS_IN_MEMORY * self.shard_bytes
 
     def __str__(self) -> str:
         lines = [
@@ -84,6 +93,7 @@ def estimate_build(
         moments_bytes=moments_bytes(layers) if sampled else 0,
         hessian_bytes=hessian,
         factor_bytes=factors,
+        shard_bytes=4 * plan.width * min(documents, shard_size(plan.width)),
         seconds=(MOMENTS_COST * sampled + FACTOR_PASSES * fitted + tokens * (1 + HESSIAN_SHARE)) / tokens_per_second,
     )
 
@@ -104,6 +114,16 @@ def measure_rate(run: Callable[[Batch], object], warm_up: Batch, batches: Sequen
     return sum(int(batch.attention_mask.sum()) for batch in batches) / (time.perf_counter() - start)
 
 
+def check_memory(budget: int, needed: int) -> None:
+    """Raises ConfigurationError when what the process held at most so far and `needed` more are above the budget."""
+    held = peak()
+    if held + needed > budget:
+        raise ConfigurationError(
+            f"--memory {_size(budget)}: the model and a first batch took {_size(held)}, and the rest of the build "
+            f"needs {_size(needed)} more: raise it, or lower --bytes, --rank or --batch-tokens"
+        )
+
+
 def check_disk(folder: Path, needed: int) -> None:
     """Raises StorageError when the disk of `folder` has fewer than `needed` bytes left."""
     free = shutil.disk_usage(folder).free
@@ -112,14 +132,6 @@ def check_disk(folder: Path, needed: int) -> None:
             f"{folder} has {_size(free)} free and the build needs {_size(needed)}: free some space, choose another "
             "--out, or a lower --rank"
         )
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def _duration(seconds: float) -> str:

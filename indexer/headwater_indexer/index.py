@@ -14,8 +14,7 @@ from headwater_indexer.baselines.matrix import BaselineKind, Question, bm25_scor
 from headwater_indexer.capture import capturing
 from headwater_indexer.catalogue import Catalogue
 from headwater_indexer.checkpoint import Checkpoint, load_checkpoint
-from headwater_indexer.coded_search import CodedSearch, coded_store
-from headwater_indexer.codes.coder import Coder
+from headwater_indexer.coded_search import CodedSearch
 from headwater_indexer.documents import DocumentStore
 from headwater_indexer.ekfac.explaining import Explanation, explain
 from headwater_indexer.ekfac.factors import Factors
@@ -24,12 +23,16 @@ from headwater_indexer.errors import ConfigurationError, IndexDamaged
 from headwater_indexer.hessian import Whitener
 from headwater_indexer.layers import Layer, watchable_layers
 from headwater_indexer.manifest import Manifest, verify_file
+from headwater_indexer.memory import resident
 from headwater_indexer.numbering import Numbering, load_removed
+from headwater_indexer.plan import AskedPlan, Plan, Rows, choose
 from headwater_indexer.progress import Progress, Silent, counted
 from headwater_indexer.projection import Projections
-from headwater_indexer.search import NOTHING, FlatSearch, Hit, ScoreKind, Sign
+from headwater_indexer.search import NOTHING, FlatSearch, Hit, ScoreKind, Sign, gpus
+from headwater_indexer.searching import open_exact, open_two_stage
 from headwater_indexer.segments import SegmentedSearch
 from headwater_indexer.store.shards import ShardStore
+from headwater_indexer.two_stage import TwoStageSearch
 from headwater_indexer.windows import Encoder, Pair, Span, Window
 from headwater_indexer.workspace import Workspace
 
@@ -76,7 +79,16 @@ def load_checkpoint_of(
 class Index:
     """Documents, rows and the model whose gradients they are. `rows` wants one caller at a time, the rest do not."""
 
-    def __init__(self, folder: Path, manifest: Manifest, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        checkpoint: Checkpoint,
+        *,
+        plan: AskedPlan = "auto",
+        memory: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         work = Workspace(folder)
         self.folder = folder
         self.manifest = manifest
@@ -86,7 +98,9 @@ class Index:
         self._checkpoint = checkpoint
         self._projections = Projections.load(work.projections)
         self._whiten = Whitener.load(work.whitener, self._projections.layout)
-        searches = [_open_search(part, manifest) for part in parts]
+        self.plan = plan_of(manifest, parts, plan, memory)
+        (progress or Silent()).say(str(self.plan))
+        searches = [_open_search(part, manifest, self.plan) for part in parts]
         self._search = SegmentedSearch(searches, self._numbering)
         self._words = AllWords([FullText.open(part.full_text) for part in parts], self._numbering)
         self._states = _states(parts)
@@ -101,9 +115,13 @@ class Index:
         device: str = "auto",
         model: str | None = None,
         loaded: Iterable[Checkpoint] = (),
+        plan: AskedPlan = "auto",
+        memory: int | None = None,
         progress: Progress | None = None,
     ) -> "Index":
         """Verifies the folder and loads its model, from `model` if the one of the build has moved.
+
+        `plan` is how it is searched, and `memory` the most that this process may hold in bytes.
 
         One of `loaded` is taken instead where it has the same weights and tokenizer: two indexes may share a model,
         which wants one caller at a time for both.
@@ -112,27 +130,20 @@ class Index:
         """
         folder = folder.resolve()  # a link to it may lead elsewhere while this one is served
         manifest = Manifest.read(folder)
+
+        def opened() -> "Index":
+            there = verify_index(folder, progress)
+            checkpoint = next((shared for shared in loaded if _made_with(there, shared)), None)
+            if checkpoint is None:
+                checkpoint = load_checkpoint_of(folder, there, model=model, device=device)
+            return cls(folder, there, checkpoint, plan=plan, memory=memory, progress=progress)
+
         try:
-            return cls._opened(folder, device, model, loaded, progress)
+            return opened()
         except (IndexDamaged, OSError):
             if Manifest.read(folder).version == manifest.version:
                 raise
-        return cls._opened(folder, device, model, loaded, progress)  # a change has replaced its files meanwhile
-
-    @classmethod
-    def _opened(
-        cls,
-        folder: Path,
-        device: str,
-        model: str | None,
-        loaded: Iterable[Checkpoint],
-        progress: Progress | None,
-    ) -> "Index":
-        manifest = verify_index(folder, progress)
-        for shared in loaded:
-            if _made_with(manifest, shared):
-                return cls(folder, manifest, shared)
-        return cls(folder, manifest, load_checkpoint_of(folder, manifest, model=model, device=device))
+        return opened()  # a change has replaced its files meanwhile
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -291,11 +302,24 @@ def _states(parts: Sequence[Workspace]) -> list[list[Float32[np.ndarray, "rows w
     return [[store.mapped(shard) for shard in store.manifest.shards] for store in stores]
 
 
-def _open_search(work: Workspace, manifest: Manifest) -> FlatSearch | CodedSearch:
-    if manifest.rows.bits == 32:
-        return FlatSearch.open(work.search, work.norms)
-    coder = Coder.load(work.coder)
-    return CodedSearch.open(coder, coded_store(work, coder), manifest.width)
+def plan_of(manifest: Manifest, parts: Sequence[Workspace], asked: AskedPlan, memory: int | None) -> Plan:
+    """How the index is searched by this process. Raises ConfigurationError when that cannot be."""
+    rows = Rows(
+        documents=sum(segment.documents for segment in manifest.segments),
+        width=manifest.width,
+        record_bytes=manifest.rows.bytes,
+        plain=manifest.rows.bits == 32,
+    )
+    signs = manifest.search.candidates is not None and all(part.signs.exists() for part in parts)
+    left = None if memory is None else memory - resident()
+    return choose(asked, rows, memory=left, gpu=gpus() > 0, signs=signs)
+
+
+def _open_search(work: Workspace, manifest: Manifest, plan: Plan) -> FlatSearch | CodedSearch | TwoStageSearch:
+    plain, candidates = manifest.rows.bits == 32, manifest.search.candidates
+    if plan.kind == "exact" or candidates is None:
+        return open_exact(work, manifest.width, plain=plain)
+    return open_two_stage(work, manifest.width, plain=plain, candidates=candidates)
 
 
 def named_layers(checkpoint: Checkpoint, manifest: Manifest) -> list[Layer]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from headwater_indexer.durable import replacing, sha256_of
 from headwater_indexer.errors import IndexDamaged
 from headwater_indexer.hessian import HessianKind
+from headwater_indexer.plan import PlanKind
 from headwater_indexer.projection import ProjectionKind
 from headwater_indexer.windows import LongDocuments
 
@@ -66,6 +67,16 @@ class RowsPart(_Part):
     columns: int  # those that are coded, of the manifest's `width`
     bits: int | None  # of a column, 32 or 16; None for codes
     bytes: int  # a document
+
+
+class SearchPart(_Part):
+    """How the build planned to search, and how much of what exact search finds was found so when it was measured."""
+
+    plan: PlanKind = "exact"
+    candidates: int | None = None  # scored exactly for each question; None for exact search, which scores all
+    recall_at_10: float | None = None  # None likewise: exact search misses nothing
+    recall_at_100: float | None = None
+    queries: int = 0  # that it was measured on
 
 
 class WindowsPart(_Part):
@@ -123,6 +134,7 @@ class Manifest(_Part):
     hessian: HessianPart
     rows: RowsPart
     windows: WindowsPart
+    search: SearchPart = SearchPart()
     width: int
     fitted_on: int  # documents that there were when projections and Hessian were fitted
     shared: tuple[File, ...]  # by the documents of all segments

@@ -13,6 +13,7 @@ from headwater_indexer.corpus import Fields
 from headwater_indexer.errors import UsageError
 from headwater_indexer.hessian import HessianKind
 from headwater_indexer.layers import Layer
+from headwater_indexer.plan import AskedPlan
 from headwater_indexer.projection import ProjectionKind
 from headwater_indexer.windows import LongDocuments
 
@@ -61,6 +62,11 @@ class BuildOptions:
         False, "Keep the EK-FAC factors of unprojected gradients as well, so that candidates can be scored again."
     )
     factor_tokens: int = _option(524_288, "Tokens of the sample that these factors are fitted on.")
+    plan: AskedPlan = _option(
+        "auto",
+        "How the index is searched: exact, or two-stage for many documents, which keeps their signs in memory. auto "
+        "takes the quicker one that fits --memory.",
+    )
     embeddings: bool = _option(False, "Keep the documents' mean hidden states as well, to compare with.")
     dtype: str = _option(
         "auto", "Of the weights: auto, float32, bfloat16, float16, int8, nf4. auto is float32 on the CPU."

@@ -185,9 +185,15 @@ def _direction(sign: Sign) -> float:
     return 1.0 if sign == "positive" else -1.0
 
 
+def gpus() -> int:
+    """How many GPUs FAISS sees: none where it is faiss-cpu, which has not even the names."""
+    faiss = import_faiss()
+    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+
+
 def _on_gpu(faiss: Any, index: Any) -> Any | None:
-    """A float16 copy on the first GPU that FAISS sees; None without one (faiss-cpu has not even the names)."""
-    if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
+    """A float16 copy on the first GPU that FAISS sees; None without one."""
+    if gpus() == 0:
         return None
     options = faiss.GpuClonerOptions()
     options.useFloat16 = True

@@ -15,7 +15,7 @@ from headwater_indexer.search import Hit, Ordinals, Queries, ScoreKind, Sign, hi
 from headwater_indexer.signs.scan import SignScan
 
 Scores = Float32[np.ndarray, "queries searched"]
-CALIBRATED_TOP_K = 100  # the longest list that candidates are chosen for; longer ones take more in proportion
+CALIBRATED_TOP_K = 128  # the longest list that candidates are chosen for; longer ones take more in proportion
 
 
 class Exact(Protocol):
@@ -34,13 +34,14 @@ class TwoStageSearch:
         self._signs = signs
         self._exact = exact
         self._candidates = candidates
+        self.norms = signs.norms
+
+    def with_candidates(self, candidates: int) -> "TwoStageSearch":
+        """The same documents, searched with more or less care."""
+        return TwoStageSearch(self._signs, self._exact, candidates=candidates)
 
     def __len__(self) -> int:
         return len(self._signs)
-
-    @property
-    def norms(self) -> Float32[np.ndarray, " documents"]:
-        return self._signs.norms
 
     def influences(self, queries: Queries, among: Ordinals | None = None) -> Scores:
         """The influence of every document, or of those named, on every query: exact, by a pass over their rows."""
@@ -66,7 +67,7 @@ class TwoStageSearch:
         if top_k == 0:
             return [[] for _ in queries]
         turned = queries if sign == "positive" else -queries
-        candidates = self._candidates * -(-top_k // CALIBRATED_TOP_K)
+        candidates = max(top_k, self._candidates * -(-top_k // CALIBRATED_TOP_K))
         if count <= 2 * candidates:
             every = np.arange(len(self)) if among is None else among
             proposed = [every if left_out is None else np.delete(every, left_out)] * len(queries)

@@ -109,7 +109,7 @@ def _sweep(folder: Path, versions: Sequence[Manifest]) -> None:
         if segment.relative_to(folder).as_posix() not in kept and not (segment / JOURNAL).exists():
             shutil.rmtree(segment)
     if FIRST not in kept:
-        for part in (first.rows, first.embeddings, first.gradients):
+        for part in (first.rows, first.signs, first.embeddings, first.gradients):
             shutil.rmtree(part, ignore_errors=True)
         _unlink(named, (first.documents, first.full_text, first.search, first.norms))
     _unlink(named, (folder / REMOVED).glob("*"))

@@ -80,6 +80,16 @@ class Workspace:
         return self.root / "codes.safetensors"
 
     @property
+    def signs(self) -> Path:
+        """One bit a column of each row, where the plan is to search by them first."""
+        return self.folder / "signs"
+
+    @property
+    def sign_coder(self) -> Path:
+        """Which columns' signs; it is there once it is settled that there are any."""
+        return self.root / "signs.safetensors"
+
+    @property
     def search(self) -> Path:
         return self.folder / "search.faiss"
 
@@ -89,13 +99,13 @@ class Workspace:
 
     def shared_files(self) -> list[Path]:
         """The files of a finished build that the documents of all segments share."""
-        asked = [file for file in (self.coder, self.factors) if file.exists()]
+        asked = [file for file in (self.coder, self.sign_coder, self.factors) if file.exists()]
         return [self.projections, self.whitener, *asked]
 
     def own_files(self, *, gradients: bool) -> list[Path]:
         """The files of a finished segment that are its documents' own; with or without the shards of gradients."""
         folders = [self.rows, self.gradients] if gradients else [self.rows]
-        folders += [self.embeddings] if self.embeddings.exists() else []
+        folders += [folder for folder in (self.signs, self.embeddings) if folder.exists()]
         shards = [file for folder in folders for file in sorted(folder.iterdir())]
         searched = [self.search, self.norms] if self.search.exists() else []
         return [self.documents, self.full_text, *searched, *shards]
@@ -132,7 +142,7 @@ class Workspace:
         """Removes what a build makes, the manifest first, and nothing else."""
         (self.folder / MANIFEST).unlink(missing_ok=True)
         later = (self.folder / name for name in (SEGMENTS, REMOVED, VERSIONS))
-        for folder in (self.rows, self.gradients, self.embeddings, *later):
+        for folder in (self.rows, self.gradients, self.signs, self.embeddings, *later):
             shutil.rmtree(folder, ignore_errors=True)
         single = [
             self.documents,
@@ -141,6 +151,7 @@ class Workspace:
             self.whitener,
             self.factors,
             self.coder,
+            self.sign_coder,
             self.search,
             self.norms,
         ]

@@ -36,6 +36,13 @@ def serve(
     model: Annotated[
         str | None, typer.Option(help="Where the indexed model lies now, if it moved.", rich_help_panel=_SERVER)
     ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(help="How indexes are searched: auto, exact or two-stage. [auto]", rich_help_panel=_SERVER),
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="The most that the server may hold: 8GB. [no limit]", rich_help_panel=_SERVER)
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of torch and FAISS.", rich_help_panel=_SERVER)] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json. [text]", rich_help_panel=_SERVER)] = None,
     log_level: Annotated[str | None, typer.Option(help="debug to error. [info]", rich_help_panel=_SERVER)] = None,
@@ -192,7 +199,7 @@ def _serve(folders: dict[str, Path], settings: Settings, listener: socket.socket
     from headwater_indexer.index import Index
     from headwater_server.app import create_app
     from headwater_server.engine import Engine
-    from headwater_server.logs import configure
+    from headwater_server.logs import Told, configure
     from headwater_server.running import Server
 
     # The model's thread lets go of the interpreter at every operation, and must get it back soon beside a busy loop.
@@ -202,7 +209,15 @@ def _serve(folders: dict[str, Path], settings: Settings, listener: socket.socket
 
     def open_index(folder: Path) -> Index:
         loaded = [index.checkpoint for _, index in engine.library.items()]
-        return Index.open(folder, device=settings.device, model=settings.model, loaded=loaded)
+        return Index.open(
+            folder,
+            device=settings.device,
+            model=settings.model,
+            loaded=loaded,
+            plan=settings.plan,
+            memory=settings.memory_bytes,
+            progress=Told(folder.name),
+        )
 
     engine = Engine({name: partial(open_index, folder) for name, folder in folders.items()}, settings)
     server = Server(create_app(engine, settings), engine, settings)

@@ -6,6 +6,8 @@ import sys
 import traceback
 from typing import Literal
 
+from headwater_indexer.progress import Silent
+
 _FIELDS = ("request_id", "method", "route", "status", "ms")  # of the access line; no text of a question or document
 
 
@@ -34,6 +36,16 @@ class TextLines(logging.Formatter):
 
     def formatException(self, ei: object) -> str:  # noqa: N802, ARG002  logging's name; a message may hold a question
         return ""
+
+
+class Told(Silent):
+    """What is said while an index opens, in the log."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def say(self, line: str) -> None:
+        logging.getLogger("headwater.index").info("%s: %s", self._name, line)
 
 
 def configure(form: Literal["text", "json"], level: str) -> None:

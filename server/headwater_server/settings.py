@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import EnvSettingsSource, NoDecode, SettingsConfigDict
 
-from headwater_indexer.errors import ConfigurationError
+from headwater_indexer.errors import ConfigurationError, UsageError
+from headwater_indexer.memory import parse_size
+from headwater_indexer.plan import AskedPlan
 from headwater_server.gateway.settings import UpstreamSettings, on_this_machine
 from headwater_server.keys import digest
 
@@ -25,6 +27,8 @@ class Settings(UpstreamSettings):
     port: int = Field(default=8000, ge=0, le=65535)  # 0 takes a free one
     device: str = "auto"
     model: str | None = None  # where the indexed model lies, when it is not where the index says
+    plan: AskedPlan = "auto"  # how indexes are searched
+    memory: str | None = None  # the most that the process may hold, such as 8GB
     threads: int | None = Field(default=None, ge=1)  # of torch and FAISS; None leaves it to them
 
     max_queue_tokens: int = Field(default=65_536, ge=1)
@@ -61,6 +65,20 @@ class Settings(UpstreamSettings):
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
+
+    @field_validator("memory")
+    @classmethod
+    def _a_size(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parse_size(value)
+            except UsageError as error:
+                raise ValueError(f"{error}") from None
+        return value
+
+    @property
+    def memory_bytes(self) -> int | None:
+        return None if self.memory is None else parse_size(self.memory)
 
     @model_validator(mode="after")
     def _keys_from_files(self) -> Self:

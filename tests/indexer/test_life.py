@@ -24,7 +24,10 @@ from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.versions import history, roll_back
 from headwater_indexer.workspace import Workspace, changing
 
-KINDS = {"exact": BuildOptions(rank=6, embeddings=True, factors=True), "codes": BuildOptions(rank=6, bits=4)}
+KINDS = {
+    "exact": BuildOptions(rank=6, embeddings=True, factors=True),
+    "codes": BuildOptions(rank=6, bits=4, plan="two-stage"),
+}
 QUESTIONS = [("the river feeds", " the lake 3 and the mill crosses the stone"), ("", "the mill turns the stone 7")]
 # By id, by source (source-2 are the numbers 2, 7, 12, ...), and by metadata.
 UNWANTED = Unwanted(

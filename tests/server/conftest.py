@@ -82,7 +82,9 @@ class TwinIndex:
             projection=SimpleNamespace(kind="random", rank=2),
             hessian=SimpleNamespace(kind="raw", damping=0.1),
             windows=SimpleNamespace(max_length=1000),
+            search=SimpleNamespace(candidates=None, recall_at_10=None, recall_at_100=None),
         )
+        self.plan = SimpleNamespace(kind="exact", memory_bytes=0)
 
     def encode(self, prompt: str, response: str, *, span: Any = None) -> TwinPair:
         assert span is None

@@ -32,6 +32,7 @@ from headwater.types.served import (
     IndexMethod,
     ModelRef,
     ProjectionInfo,
+    SearchInfo,
 )
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "Question",
     "Range",
     "Score",
+    "SearchInfo",
     "Sign",
     "SourceShare",
     "Span",

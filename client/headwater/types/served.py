@@ -36,6 +36,23 @@ class IndexMethod(Answer):
     hessian: HessianInfo
 
 
+class SearchInfo(Answer):
+    """How the index is searched."""
+
+    plan: str = Field(description="exact, or two-stage: signs propose and rows decide.", examples=["two-stage"])
+    candidates: int | None = Field(
+        default=None, description="Documents scored exactly for each question; null for all.", examples=[1024]
+    )
+    recall_at_10: float | None = Field(
+        default=None,
+        description="The share of the 10 documents that exact search finds which this search found too, as measured "
+        "when the index was built; 1 for exact search itself.",
+        examples=[0.997],
+    )
+    recall_at_100: float | None = Field(default=None, description="The same of 100 documents.", examples=[0.985])
+    memory_bytes: int | None = Field(default=None, description="Memory that searching takes.", examples=[1860000000])
+
+
 class ChatInfo(Answer):
     """How the gateway is asked for an answer of the index's model."""
 
@@ -57,6 +74,7 @@ class IndexInfo(Answer):
     layers: int = Field(description="How many layers' gradients it keeps.", examples=[24])
     width: int = Field(description="Numbers kept for each document.", examples=[6144])
     created: int = Field(description="When it was built; Unix time in seconds.", examples=[1764000000])
+    search: SearchInfo | None = Field(default=None, description="How it is searched; null where a server is older.")
     explains: bool = Field(
         default=False, description="Whether `/v1/explain` tells the tokens that influence is made of.", examples=[True]
     )

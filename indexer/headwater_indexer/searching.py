@@ -1,0 +1,42 @@
+"""Opens the search of a segment: by what is stored of its rows, and by the plan."""
+
+from headwater_indexer.coded_search import CodedSearch, coded_store
+from headwater_indexer.codes.coder import Coder
+from headwater_indexer.codes.plain import PlainRows
+from headwater_indexer.search import FlatSearch
+from headwater_indexer.signs.coder import SignCoder
+from headwater_indexer.signs.scan import SignScan
+from headwater_indexer.store.mapped import MappedRows
+from headwater_indexer.store.shards import ShardStore
+from headwater_indexer.two_stage import TwoStageSearch
+from headwater_indexer.workspace import Workspace
+
+SIGNS_AT_ONCE = 4096  # documents whose signs are read together
+
+
+def open_exact(work: Workspace, width: int, *, plain: bool) -> FlatSearch | CodedSearch:
+    """Every document is scored. Raises IndexDamaged for files that are not as they should be."""
+    if plain:
+        return FlatSearch.open(work.search, work.norms)
+    coder = Coder.load(work.coder)
+    return CodedSearch.open(coder, coded_store(work, coder), width)
+
+
+def open_two_stage(work: Workspace, width: int, *, plain: bool, candidates: int) -> TwoStageSearch:
+    """Signs in memory propose, and rows that stay in their files decide. Raises as `open_exact`, and HeadwaterError
+    where the quick pass computes wrongly."""
+    coder = SignCoder.load(work.sign_coder)
+    stored = MappedRows.open(sign_store(work, coder))
+    signs = SignScan.of(coder, len(stored), stored.blocks(SIGNS_AT_ONCE))
+    if plain:
+        rows = MappedRows.open(ShardStore(work.rows, width=width))
+        exact = CodedSearch(PlainRows(width), rows, width, norms=signs.norms)
+    else:
+        records = Coder.load(work.coder)
+        exact = CodedSearch(records, MappedRows.open(coded_store(work, records)), width, norms=signs.norms)
+    return TwoStageSearch(signs, exact, candidates=candidates)
+
+
+def sign_store(work: Workspace, coder: SignCoder) -> ShardStore:
+    """The segment's store of signs, opened or begun."""
+    return ShardStore(work.signs, width=coder.bytes, dtype="uint8")
