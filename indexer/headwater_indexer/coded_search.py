@@ -20,6 +20,7 @@ BLOCK_BYTES = 16 << 20  # of decoded rows scored at once
 HEADERS_AT_ONCE = 4096  # records whose lengths are read together
 QUERIES_AT_ONCE = 64  # whose tables are in memory together
 Records = UInt8[np.ndarray, "rows bytes"]
+Query = Float32[np.ndarray, " width"]
 
 
 def coded_store(work: Workspace, coder: Coder) -> ShardStore:
@@ -66,6 +67,12 @@ class CodedSearch:
                 found[part, done : done + len(block)] = scores
                 done += len(block)
         return found
+
+    def few(self, query: Query, among: Ordinals) -> Float32[np.ndarray, " searched"]:
+        """The estimated influence of these documents on one query, without what is prepared for a pass over many."""
+        estimate = self._coder.few_scorer(query)
+        blocks = [estimate(records)[0] for records in self._blocks(among)]
+        return np.concatenate([np.zeros(0, np.float32), *blocks])
 
     def _scored(
         self, queries: Queries, among: Ordinals | None

@@ -5,6 +5,8 @@ A document that is not proposed is not found; how seldom that happens is measure
 were scored: where a document above it was missed, it is too high by that one's share of all.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +25,9 @@ class Exact(Protocol):
 
     def influences(self, queries: Queries, among: Ordinals | None = None) -> Scores: ...
 
+    def few(self, query: Float32[np.ndarray, " width"], among: Ordinals) -> Float32[np.ndarray, " searched"]:
+        """Of one query, for so few that they are gathered at once."""
+
 
 class TwoStageSearch:
     """The documents of one segment. Any number of threads may search at once."""
@@ -35,6 +40,9 @@ class TwoStageSearch:
         self._exact = exact
         self._candidates = candidates
         self.norms = signs.norms
+        self._threads = signs.threads
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="headwater-queries")
+        self._sharing = ThreadPoolExecutor(self._threads, thread_name_prefix="headwater-candidates")
 
     def with_candidates(self, candidates: int) -> "TwoStageSearch":
         """The same documents, searched with more or less care."""
@@ -74,10 +82,10 @@ class TwoStageSearch:
         else:
             mask = self._mask(among, left_out)
             proposed = self._signs.propose(turned, candidates=candidates, score=score, searched=mask)
-        return [
-            self._ranked(query[None], ordinals, top_k, score, sign, count)
-            for query, ordinals in zip(turned, proposed, strict=True)
-        ]
+        ranked = partial(self._ranked, top_k=top_k, score=score, sign=sign, searched=count)
+        # A query alone has its candidates shared between the cores; of many, each core takes some.
+        cores = self._threads if len(queries) < self._threads else 1
+        return list(self._pool.map(lambda query, chosen: ranked(query, chosen, cores=cores), turned, proposed))
 
     def _mask(self, among: Ordinals | None, left_out: Ordinals | None) -> Bool[np.ndarray, " documents"] | None:
         """Which documents are searched; None for all."""
@@ -88,14 +96,24 @@ class TwoStageSearch:
         return mask
 
     def _ranked(
-        self, query: Queries, ordinals: Ordinals, top_k: int, score: ScoreKind, sign: Sign, searched: int
+        self,
+        query: Float32[np.ndarray, " width"],
+        ordinals: Ordinals,
+        *,
+        top_k: int,
+        score: ScoreKind,
+        sign: Sign,
+        searched: int,
+        cores: int,
     ) -> list[Hit]:
         """Candidates in the order of their exact scores."""
-        scores: Float[np.ndarray, "1 candidates"] = self._exact.influences(query, ordinals)
+        parts = np.array_split(ordinals, cores)
+        influences = list((self._sharing.map if cores > 1 else map)(partial(self._exact.few, query), parts))
+        scores: Float[np.ndarray, "1 candidates"] = np.concatenate(influences)[None]
         if score != "influence":
             norms = self.norms[ordinals]
             scores = scores / np.where(norms > 0, norms, 1)
         if score == "cosine":
-            scores = scores / lengths(query)
+            scores = scores / lengths(query[None])
         [found] = hits(*best(scores, ordinals, top_k), searched=searched, sign=sign)
         return found

@@ -192,3 +192,19 @@ def test_bits_are_those_of_a_column(bits: int) -> None:
 def test_a_budget_below_the_header_is_refused() -> None:
     with pytest.raises(UsageError, match="--bytes 10: a document needs at least 64"):
         plan_rows(LAYERS, rank=None, bits=None, budget=10)
+
+
+@pytest.mark.parametrize("in_byte", [None, 1, 2, 5.3, 48])
+@pytest.mark.parametrize("numba", [True, False])
+def test_few_rows_are_scored_as_many(monkeypatch: pytest.MonkeyPatch, in_byte: float | None, numba: bool) -> None:
+    """Step by step for one query, by tables or by decoding for all: the same estimate, of the same decoded row."""
+    monkeypatch.setattr("headwater_indexer.codes.coder.has_numba", lambda: numba)
+    coder = coder_of(in_byte, columns=1301)
+    records = coder.encode(whitened_rows(30))
+    query = np.random.default_rng(2).standard_normal(WIDTH).astype(np.float32)
+    if in_byte is None:
+        query[1301:] = 0  # float16 keeps every column
+    expected = coder.scorer(query[None])(records)
+    tolerance = 1e-5 * np.abs(expected).max()
+    assert np.allclose(coder.few_scorer(query)(records), expected, atol=tolerance)
+    assert np.allclose(query @ coder.decode(records).T, expected, atol=tolerance)

@@ -22,6 +22,7 @@ from torch import Tensor
 from headwater_indexer.codes.codes import Codes
 from headwater_indexer.codes.rounding import HalfCodes, LevelCodes
 from headwater_indexer.codes.trellis import TrellisCodes
+from headwater_indexer.codes.walk import has_numba
 from headwater_indexer.durable import replacing
 from headwater_indexer.errors import DataError
 
@@ -87,6 +88,19 @@ class Coder:
             return found
 
         return estimate
+
+    def few_scorer(self, query: Float32[np.ndarray, " width"]) -> Callable[[Records], Float32[np.ndarray, "1 rows"]]:
+        """As `scorer`, for one query and too few rows to prepare tables for."""
+        walk = self._codes.walk(torch.from_numpy(np.ascontiguousarray(query))) if has_numba() else None
+        if walk is None:
+            return self.scorer(query[None])
+        return lambda records: (walk(records[:, HEADER_BYTES:]) * headers(records)["correction"])[None]
+
+    def decode(self, records: Records) -> Rows:
+        """The rows that the records estimate influence by."""
+        decoded = self._codes.decode(torch.from_numpy(np.ascontiguousarray(records[:, HEADER_BYTES:]))).numpy()
+        found: Rows = decoded * headers(records)["correction"][:, None]
+        return found
 
     def save(self, path: Path) -> None:
         tensors = {name: tensor.contiguous() for name, tensor in self._codes.tensors().items()}

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from headwater_indexer.codes.walk import Walk
+
 # From the codes of some rows, without their headers, to <q, s> for each query.
 Scorer = Callable[[UInt8[np.ndarray, "rows code_bytes"]], Float[Tensor, "rows queries"]]
 
@@ -22,6 +24,12 @@ class Codes(Protocol):
         """For rows of root mean square 1: the codes, uint8 [rows, bytes], and what they stand for."""
 
     def scorer(self, queries: Float[Tensor, "queries width"]) -> Scorer: ...
+
+    def walk(self, query: Float[Tensor, " width"]) -> Walk | None:
+        """The same for one query and few rows; None where the scorer is quick for few as well."""
+
+    def decode(self, codes: UInt8[Tensor, "rows bytes"]) -> Float[Tensor, "rows width"]:
+        """What the codes of some rows stand for."""
 
     def tensors(self) -> dict[str, Tensor]:
         """What must be kept to read the codes again."""

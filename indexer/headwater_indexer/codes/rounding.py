@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from headwater_indexer.codes.codes import Scorer
 from headwater_indexer.codes.levels import best_levels
+from headwater_indexer.codes.walk import Walk
 
 
 class HalfCodes:
@@ -31,6 +32,13 @@ class HalfCodes:
             return product
 
         return score
+
+    def walk(self, query: Float[Tensor, " width"]) -> None:  # noqa: ARG002
+        """A product of matrices is quick for few rows as well."""
+        return
+
+    def decode(self, codes: UInt8[Tensor, "rows bytes"]) -> Float[Tensor, "rows width"]:
+        return codes.contiguous().view(torch.float16).float()
 
     def tensors(self) -> dict[str, Tensor]:
         return {"width": torch.tensor(self._width)}
@@ -74,6 +82,18 @@ class LevelCodes:
             return product
 
         return score
+
+    def walk(self, query: Float[Tensor, " width"]) -> Walk:
+        """Scores few rows for one query."""
+        bits = 8 // self._in_byte
+        return Walk(bits, bits, self._levels[:, None].numpy(), self._picked(query[None])[0][:, None].numpy())
+
+    def decode(self, codes: UInt8[Tensor, "rows bytes"]) -> Float[Tensor, "rows width"]:
+        whole = codes.long()
+        levels = whole if self._in_byte == 1 else torch.stack([whole // 16, whole % 16], dim=2).flatten(1)
+        decoded = torch.zeros(len(codes), self._width)
+        decoded[:, self._order] = self._levels[levels[:, : len(self._order)]]
+        return decoded
 
     def tensors(self) -> dict[str, Tensor]:
         return {"order": self._order.int(), "levels": self._levels, "width": torch.tensor(self._width)}

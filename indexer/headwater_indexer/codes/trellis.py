@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from headwater_indexer.codes.codes import Scorer
+from headwater_indexer.codes.walk import Walk
 
 STEPS_IN_BYTE = 2
 CHOICES = 16  # of a step: four bits
@@ -130,6 +131,18 @@ class TrellisCodes:
                 halves = self._half_squares[lengths[step], :_HALF].view(-1, CHOICES)
                 _advance(metrics[step - _FIRST], product.view(rows, -1, CHOICES), halves, metrics[step + 1 - _FIRST])
         return metrics
+
+    def decode(self, codes: UInt8[Tensor, "rows bytes"]) -> Float[Tensor, "rows width"]:
+        """What the codes of some rows stand for."""
+        decoded = torch.zeros(len(codes), self._width)
+        words = functional.embedding(torch.from_numpy(windows(codes.numpy())), self._book)
+        decoded[:, self._order] = words.flatten(1)[:, self._slots]
+        return decoded
+
+    def walk(self, query: Float[Tensor, " width"]) -> Walk:
+        """Scores few rows for one query."""
+        steps = self._in_steps(query[None])[0].contiguous()
+        return Walk(4, (WORDS - 1).bit_length(), self._book.numpy(), steps.numpy())
 
     def scorer(self, queries: Float[Tensor, "queries width"]) -> Scorer:
         """Looks sums up for few queries; decodes the rows for many, whose tables would be larger than the rows."""

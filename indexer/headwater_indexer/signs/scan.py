@@ -33,8 +33,8 @@ class SignScan:
         self.words: UInt64[np.ndarray, "documents words"] = np.empty((documents, coder.words), dtype=np.uint64)
         self.norms: Float32[np.ndarray, " documents"] = np.zeros(documents, dtype=np.float32)
         self.factors: Float32[np.ndarray, " documents"] = np.zeros(documents, dtype=np.float32)
-        self._threads = max(1, min(torch.get_num_threads(), os.cpu_count() or 1))
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="headwater-signs")
+        self.threads = max(1, min(torch.get_num_threads(), os.cpu_count() or 1))
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="headwater-signs")
         self._filled = 0
 
     @classmethod
@@ -86,7 +86,7 @@ class SignScan:
         return float(np.sqrt(max(0.0, (len(self.coder.columns) * middling**2 - 1) / self.coder.width)))
 
     def _pass(self, asked: "_Pass") -> list[Int64[np.ndarray, " candidates"]]:
-        cuts = np.linspace(0, len(self), self._threads + 1).astype(int)
+        cuts = np.linspace(0, len(self), self.threads + 1).astype(int)
         parts = list(self._pool.map(partial(self._part, asked), cuts[:-1], cuts[1:]))
         return [_best_of([part[query] for part in parts], asked.candidates) for query in range(len(asked.allowed))]
 
