@@ -54,6 +54,11 @@ def test_the_server_is_compared_with_its_engine_alone() -> None:
 
 
 @pytest.mark.slow
+def test_killed_changes_lose_nothing() -> None:
+    assert run_quick("crashes.py")["falls_short"] == []
+
+
+@pytest.mark.slow
 def test_the_server_withstands_attacks() -> None:
     report = run_quick("attacks.py")
     assert report["requests"] == 2_000
