@@ -79,9 +79,8 @@ class Asking:
         watch.lap("encode")
         known = [ordinal for ordinal in ordinals if ordinal is not None]
         cost = _tokens_of(index, 2 * len(known)) + len(pair.input_ids) * (1 + pair.counted_tokens * len(known))
-        done = await self._by_worker(
-            index, pair, cost, lambda: index.explain(pair, known, refine=question.refine), watch, slow=True
-        )
+        work = _Work(lambda: index.explain(pair, known, refine=question.refine), cost)
+        done = await self._by_worker(self._entry(index, pair, work, watch, slow=True), watch)
         return explanation(question, index, pair, done.values, watch.timings())
 
     def _without_text(self, question: AttributeRequest) -> AttributeRequest:
@@ -102,24 +101,27 @@ class Asking:
     async def _by_influence(
         self, question: AttributeRequest, index: "Index", pair: "Pair", among: np.ndarray | None, watch: "_Watch"
     ) -> "_Found":
-        row = await self._by_worker(index, pair, len(pair.input_ids), None, watch, slow=question.rescore is not None)
-        top_k = max(question.top_k, question.rescore or 0)
-        wanted = Wanted(row.values, top_k=top_k, score=question.score, sign=question.sign, among=among)
-        with self.queue.searching(len(pair.input_ids)):
-            find = self._with_histogram if question.histogram else self._nearest
-            found = await find(index, wanted)
+        asked = self._entry(index, pair, None, watch, slow=question.rescore is not None)
+        try:
+            row = await self._by_worker(asked, watch)
+            wanted = Wanted(
+                row.values,
+                top_k=max(question.top_k, question.rescore or 0),
+                score=question.score,
+                sign=question.sign,
+                among=among,
+            )
+            found = await (self._with_histogram if question.histogram else self._nearest)(index, wanted)
+        finally:
+            self.queue.let_go(asked)
         watch.lap("search")
         if question.rescore is None or not found.ranked:
             return found
         ordinals = [hit.ordinal for hit in found.ranked[: question.rescore]]
-        done = await self._by_worker(
-            index,
-            pair,
-            _tokens_of(index, len(ordinals)),
-            lambda: index.rescore([pair], [ordinals], refine=question.refine)[0],
-            watch,
-            slow=True,
+        work = _Work(
+            lambda: index.rescore([pair], [ordinals], refine=question.refine)[0], _tokens_of(index, len(ordinals))
         )
+        done = await self._by_worker(self._entry(index, pair, work, watch, slow=True), watch)
         searched = len(index.documents) if among is None else len(among)
         return replace(found, ranked=rescored(question, index, row.values, ordinals, done.values, searched=searched))
 
@@ -142,28 +144,25 @@ class Asking:
         if question.method == "bm25":
             [scores] = await self._threads.search(index.baseline, "bm25", asked)
         else:
-            done = await self._by_worker(
-                index, pair, len(pair.input_ids), lambda: index.baseline("hidden-states", asked), watch
-            )
+            work = _Work(lambda: index.baseline("hidden-states", asked), len(pair.input_ids))
+            done = await self._by_worker(self._entry(index, pair, work, watch), watch)
             [scores] = done.values
         among = np.arange(len(scores)) if among is None else among
         ranked = rank(scores, among, question.top_k)
         watch.lap("search")
         return _Found(ranked, histogram(scores[among]) if question.histogram else None)
 
-    async def _by_worker(
-        self,
-        index: "Index",
-        pair: "Pair",
-        cost: int,
-        work: Callable[[], Any] | None,
-        watch: "_Watch",
-        *,
-        slow: bool = False,
-    ) -> Row:
-        """In the model's own thread: the pair's row in a batch, or this work alone."""
-        time = self._settings.slow_request_timeout if slow else self._settings.request_timeout
-        entry = Entry(index=index, pair=pair, deadline=watch.began + time, work=work, cost=cost)
+    def _entry(
+        self, index: "Index", pair: "Pair", work: "_Work | None", watch: "_Watch", *, slow: bool = False
+    ) -> Entry:
+        """The pair's row in a batch, to be searched; or this work alone."""
+        deadline = watch.began + (self._settings.slow_request_timeout if slow else self._settings.request_timeout)
+        if work is None:
+            return Entry(index=index, pair=pair, deadline=deadline, searched=True)
+        return Entry(index=index, pair=pair, deadline=deadline, work=work.run, cost=work.cost)
+
+    async def _by_worker(self, entry: Entry, watch: "_Watch") -> Row:
+        """In the model's own thread."""
         self.queue.put(entry)
         row = await asyncio.wrap_future(entry.answer)
         watch.worked(row)
@@ -185,6 +184,14 @@ class Asking:
         count = characters(question)
         if count > self._settings.max_characters:
             raise TooLong(count, self._settings.max_characters)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the model's thread does for one question alone; `cost` in tokens that the model will see."""
+
+    run: Callable[[], Any]
+    cost: int
 
 
 def _tokens_of(index: "Index", documents: int) -> int:

@@ -34,7 +34,7 @@ from headwater_server.errors import (
 from headwater_server.kept import KeptAttributions
 from headwater_server.library import Library
 from headwater_server.metrics import Metrics
-from headwater_server.queue import Entry, GradientQueue
+from headwater_server.queue import TURNS, Entry, GradientQueue
 from headwater_server.refusals import refusal
 from headwater_server.settings import Settings
 from headwater_server.threads import Threads
@@ -92,6 +92,8 @@ class Engine:
                 began = time.monotonic()
                 index = open_index()
                 self.library.put(name, index)
+                if index.checkpoint.device.type == "cpu":
+                    self.queue.searched_ahead = TURNS
                 self._warm_up(index)
                 _tell_ready(name, index, time.monotonic() - began)
         except BaseException as error:  # noqa: BLE001  a thread that ends unseen would leave the server loading for ever

@@ -19,6 +19,7 @@ Clock = Callable[[], float]
 
 _WINDOW = 64  # entries looked at when a batch is cut: enough to find like lengths, few enough to stay fair
 SEARCHED_AHEAD = 64  # questions whose search is not done while the model goes on; a row may take a megabyte
+TURNS = 1  # the same where both use the same cores: they would slow each other by a sixth
 _DROP_EVERY = 0.005  # seconds
 
 
@@ -36,6 +37,7 @@ class Entry:
     """One question waiting for its gradient, or `work` that needs the model alone.
 
     Cancelling `answer` takes it out; `deadline` is on the queue's clock, `cost` in tokens that the model will see.
+    One that is `searched` afterwards holds room from `put` until it is let go.
     """
 
     index: "Index"
@@ -43,6 +45,7 @@ class Entry:
     deadline: float
     work: Callable[[], Any] | None = None
     cost: int | None = None  # None for the pair's own tokens
+    searched: bool = False
     answer: "Future[Row]" = field(default_factory=Future)
 
     @property
@@ -60,11 +63,13 @@ class GradientQueue:
         self.max_requests = max_requests
         self.max_batch_tokens = max_batch_tokens
         self.clock = clock
+        self.searched_ahead = SEARCHED_AHEAD
         self._entries: deque[Entry] = deque()
         self._tokens = 0
         self._running: list[Entry] = []
         self._arriving = 0
-        self._searching, self._searching_tokens = 0, 0
+        self._searching: set[Entry] = set()
+        self._left: set[Entry] = set()  # of those running
         self._dropped = -inf
         self._tokens_per_second = 0.0
         self._seconds_a_search = 0.0
@@ -118,7 +123,7 @@ class GradientQueue:
         with self._changed:
             while True:
                 self._drop_dead()
-                if self._entries and self._searching < SEARCHED_AHEAD:
+                if self._entries and len(self._searching) < self.searched_ahead:
                     batch = [entry for entry in self._cut() if entry.answer.set_running_or_notify_cancel()]
                     if batch:
                         self._running = batch
@@ -130,7 +135,18 @@ class GradientQueue:
 
     def finished(self) -> None:
         """The batch that was taken is no longer in the model's hands, whatever became of it."""
-        self._running = []
+        with self._changed:
+            self._searching.update(entry for entry in self._running if entry.searched and entry not in self._left)
+            self._running = []
+            self._left.clear()
+
+    def let_go(self, entry: Entry) -> None:
+        """Its row was searched, or nobody wants it any more: till then what the model is done with would pile up."""
+        with self._changed:
+            if entry in self._running:
+                self._left.add(entry)
+            self._searching.discard(entry)
+            self._changed.notify()
 
     def done(self, tokens: int, seconds: float) -> None:
         """Measure: the speed is a moving mean, so that one slow batch does not frighten everyone away."""
@@ -151,20 +167,6 @@ class GradientQueue:
         finally:
             with self._changed:
                 self._arriving -= 1
-
-    @contextmanager
-    def searching(self, tokens: int) -> Iterator[None]:
-        """For the time of a question's search it still holds room: else what the model is done with piles up there."""
-        with self._changed:
-            self._searching += 1
-            self._searching_tokens += tokens
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._searching -= 1
-                self._searching_tokens -= tokens
-                self._changed.notify()
 
     def searched(self, questions: int, seconds: float) -> None:
         """Measure, as `done`: so many were searched together in this time."""
@@ -195,15 +197,16 @@ class GradientQueue:
             raise QueueFull(self._retry_after())
 
     def _full(self, tokens: int, arriving: int) -> bool:
-        held = len(self._entries) + self._searching + arriving
+        held = len(self._entries) + len(self._searching) + arriving
         if not held:
             return False
-        return held >= self.max_requests or self._tokens + self._searching_tokens + tokens > self.max_tokens
+        held_tokens = self._tokens + sum(entry.tokens for entry in self._searching)
+        return held >= self.max_requests or held_tokens + tokens > self.max_tokens
 
     def _retry_after(self) -> int:
         """Seconds until what is ahead is through; model and search work side by side, so the slower one tells."""
         tokens = self._tokens + sum(entry.tokens for entry in self._running)
-        questions = len(self._entries) + len(self._running) + self._searching
+        questions = len(self._entries) + len(self._running) + len(self._searching)
         model = tokens / self._tokens_per_second if self._tokens_per_second else 0.0
         return max(1, ceil(max(model, questions * self._seconds_a_search)))
 

@@ -70,6 +70,7 @@ class TwinIndex:
         self.norms = np.ones(documents, dtype=np.float32)
         self.batches: list[list[int]] = []  # the sizes in tokens of every batch that was computed
         self.closed = False
+        self.checkpoint = SimpleNamespace(device=SimpleNamespace(type="twin"))
         self.can_rescore = self.keeps_hidden_states = self.takes_messages = False
         self.manifest = SimpleNamespace(
             version="sha256:" + "0" * 64,

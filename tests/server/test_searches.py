@@ -1,7 +1,6 @@
 """Rows that wait for a search are searched together, each with its own answer, and hold room until then."""
 
 import asyncio
-import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ import pytest
 
 from headwater_indexer.search import Hit
 from headwater_server.errors import QueueFull
-from headwater_server.queue import SEARCHED_AHEAD, Entry, GradientQueue
+from headwater_server.queue import SEARCHED_AHEAD, TURNS, Entry, GradientQueue
 from headwater_server.searches import Searches, Wanted
 from headwater_server.threads import Threads
 
@@ -107,11 +106,39 @@ def test_a_pass_that_fails_is_told_to_each_of_its_questions():
 def test_a_question_holds_room_while_it_is_searched():
     queue = GradientQueue(max_tokens=100, max_requests=2, max_batch_tokens=100)
     queue.searched(4, 20.0)
-    with queue.searching(30), queue.searching(30):
-        with pytest.raises(QueueFull) as full:
-            queue.check_room()
-        assert full.value.retry_after == 10  # two that are searched, five seconds each
+    batch = computed(queue, 2)
+    with pytest.raises(QueueFull) as full:
+        queue.check_room()
+    assert full.value.retry_after == 10  # two that are searched, five seconds each
+    queue.let_go(batch[0])
     queue.check_room()
+
+
+def test_a_question_that_leaves_the_model_s_hands_unwanted_is_not_waited_for():
+    queue = GradientQueue(max_tokens=100, max_requests=2, max_batch_tokens=100)
+    queue.searched_ahead = TURNS
+    queue.put(entry())
+    [left] = queue.take()
+    queue.let_go(left)
+    queue.finished()
+    assert len(computed(queue, 1)) == 1  # or `take` would block
+
+
+INDEX = object()
+
+
+def entry():
+    return Entry(index=INDEX, pair=SimpleNamespace(input_ids=[1, 2, 3]), deadline=float("inf"), searched=True)
+
+
+def computed(queue, count):
+    """So many questions whose rows are made and not yet searched."""
+    for _ in range(count):
+        queue.put(entry())
+    batch = queue.take()
+    assert len(batch) == count
+    queue.finished()
+    return batch
 
 
 def test_slow_searches_do_not_pile_up_behind_the_model(twin, live, wait_until):
@@ -126,22 +153,26 @@ def test_slow_searches_do_not_pile_up_behind_the_model(twin, live, wait_until):
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(server.ask, "one")
         second = pool.submit(server.ask, "two")
-        wait_until(lambda: server.engine.queue.waiting[0] == 0 and server.engine.queue._searching == 2)
+        wait_until(lambda: server.engine.queue.waiting[0] == 0 and len(server.engine.queue._searching) == 2)
         refused = server.ask("three")
         go_on.set()
         assert first.result().status_code == second.result().status_code == 200
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
 
 
-def test_the_model_waits_while_many_rows_are_not_searched():
-    queue = GradientQueue(max_tokens=1000, max_requests=1000, max_batch_tokens=100)
-    entry = Entry(index=object(), pair=SimpleNamespace(input_ids=[1, 2, 3]), deadline=float("inf"))
+@pytest.mark.parametrize("ahead", [SEARCHED_AHEAD, TURNS])
+def test_the_model_waits_while_rows_are_not_searched(ahead):
+    queue = GradientQueue(max_tokens=1000, max_requests=1000, max_batch_tokens=1000)
+    queue.searched_ahead = ahead
+    batch = computed(queue, ahead)
+    queue.put(entry())
     with ThreadPoolExecutor(1) as pool:
-        with contextlib.ExitStack() as searched:
-            for _ in range(SEARCHED_AHEAD):
-                searched.enter_context(queue.searching(3))
-            queue.put(entry)
-            taken = pool.submit(queue.take)
-            with pytest.raises(TimeoutError):
-                taken.result(timeout=0.1)
-        assert taken.result(timeout=5) == [entry]
+        taken = pool.submit(queue.take)
+        with pytest.raises(TimeoutError):
+            taken.result(timeout=0.1)
+        queue.let_go(batch[0])
+        assert len(taken.result(timeout=5)) == 1
+
+
+def test_where_model_and_search_share_their_cores_they_take_turns(real_live):
+    assert real_live.engine.queue.searched_ahead == TURNS
