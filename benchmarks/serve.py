@@ -30,7 +30,7 @@ from serving import Served, questions, serving, write_index
 
 from headwater_indexer.index import Index, Pair
 
-RATES = (0.25, 0.5, 0.75, 0.9, 1.1, 1.5)  # of the engine's own throughput
+RATES = (0.5, 0.75, 0.9, 1.1, 1.5)  # of the engine's own throughput
 QUICK_RATES = (0.5, 0.9, 1.5)
 OVERLOAD = 10.0  # times the highest goodput seen
 BATCH_TOKENS = 8_192  # as the server's default
@@ -124,7 +124,7 @@ def loaded(
     return {
         "steps": steps,
         "overload": overload,
-        "asking_alone": asking_alone(overload["rate"], min(soak, 20.0), asked, cores),
+        "asking_alone": asking_alone(overload["rate"], min(soak, 10.0), asked, cores),
         "saturation_to_engine": best["part"],
         "overload_goodput_to_best": round(overload["part"] / best["part"], 3),
         "memory_growth": round(
@@ -203,7 +203,7 @@ def main(
         with serving(index_folder, "--threads", str(threads)) as served:
             still = unloaded(index, asked, served, rounds)
             rates = QUICK_RATES if quick else RATES
-            seconds, overload = (3.0, 8.0) if quick else (10.0, 600.0)
+            seconds, overload = (3.0, 8.0) if quick else (8.0, 600.0)
             load = loaded(index, served, asked, rates, apart, seconds=seconds, soak=soak or overload)
             falls_short = shortfalls(still, load, rounds + 10)
     if plot_to is not None:

@@ -162,9 +162,13 @@ class Asking:
         return Entry(index=index, pair=pair, deadline=deadline, work=work.run, cost=work.cost)
 
     async def _by_worker(self, entry: Entry, watch: "_Watch") -> Row:
-        """In the model's own thread."""
+        """In the model's own thread. Work is given up there when nobody waits here any more."""
         self.queue.put(entry)
-        row = await asyncio.wrap_future(entry.answer)
+        try:
+            row = await asyncio.wrap_future(entry.answer)
+        finally:
+            if not entry.searched:
+                self.queue.let_go(entry)
         watch.worked(row)
         return row
 

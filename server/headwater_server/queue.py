@@ -2,10 +2,11 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from math import ceil, inf
 from threading import Condition
 from typing import TYPE_CHECKING, Any
@@ -124,21 +125,36 @@ class GradientQueue:
             while True:
                 self._drop_dead()
                 if self._entries and len(self._searching) < self.searched_ahead:
-                    batch = [entry for entry in self._cut() if entry.answer.set_running_or_notify_cancel()]
-                    if batch:
-                        self._running = batch
+                    if batch := self._take(self._entries[0]):
                         return batch
                     continue
                 if self._closed:
                     return []
                 self._changed.wait()
 
-    def finished(self) -> None:
-        """The batch that was taken is no longer in the model's hands, whatever became of it."""
+    def take_between(self) -> list[Entry]:
+        """A batch of questions that need not wait for the work that runs; empty where there is none now."""
         with self._changed:
-            self._searching.update(entry for entry in self._running if entry.searched and entry not in self._left)
-            self._running = []
-            self._left.clear()
+            self._drop_dead()
+            if len(self._searching) >= self.searched_ahead:
+                return []
+            first = next((entry for entry in self._entries if entry.work is None), None)
+            return [] if first is None else self._take(first)
+
+    def require_wanted(self, entry: Entry) -> None:
+        """Raises DeadlinePassed for running work whose time is over or whose client has gone, QueueClosed."""
+        with self._changed:
+            if self._closed:
+                raise QueueClosed
+            if entry in self._left or entry.deadline <= self.clock():
+                raise DeadlinePassed
+
+    def finished(self, batch: Sequence[Entry]) -> None:
+        """What was taken is no longer in the model's hands, whatever became of it."""
+        with self._changed:
+            self._searching.update(entry for entry in batch if entry.searched and entry not in self._left)
+            self._running = [entry for entry in self._running if entry not in batch]
+            self._left.difference_update(batch)
 
     def let_go(self, entry: Entry) -> None:
         """Its row was searched, or nobody wants it any more: till then what the model is done with would pile up."""
@@ -225,16 +241,19 @@ class GradientQueue:
         self._entries = alive
         self._tokens = sum(entry.tokens for entry in alive)
 
-    def _cut(self) -> list[Entry]:
-        """The oldest entry, and those of its index nearest to it in length while the padded batch fits the budget."""
-        oldest = self._entries[0]
-        if oldest.work is not None:
-            self._entries.popleft()
-            self._tokens -= oldest.tokens
-            return [oldest]
-        window = [
-            entry for entry in list(self._entries)[:_WINDOW] if entry.index is oldest.index and entry.work is None
-        ]
+    def _take(self, oldest: Entry) -> list[Entry]:
+        """Its batch, out of the queue and into the model's hands; empty when all of it was cancelled meanwhile."""
+        chosen = [oldest] if oldest.work is not None else self._cut(oldest)
+        self._entries = deque(entry for entry in self._entries if entry not in chosen)
+        self._tokens = sum(entry.tokens for entry in self._entries)
+        batch = [entry for entry in chosen if entry.answer.set_running_or_notify_cancel()]
+        self._running += batch
+        return batch
+
+    def _cut(self, oldest: Entry) -> list[Entry]:
+        """This entry, and those of its index nearest to it in length while the padded batch fits the budget."""
+        questions = (entry for entry in self._entries if entry.work is None)
+        window = [entry for entry in islice(questions, _WINDOW) if entry.index is oldest.index]
         window.sort(key=lambda entry: entry.tokens)
         low = high = window.index(oldest)
         while True:
@@ -251,8 +270,4 @@ class GradientQueue:
                 high += 1
             else:
                 break
-        batch = window[low : high + 1]
-        chosen = set(map(id, batch))
-        self._entries = deque(entry for entry in self._entries if id(entry) not in chosen)
-        self._tokens = sum(entry.tokens for entry in self._entries)
-        return batch
+        return window[low : high + 1]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from headwater_server.errors import OutOfMemory, WorkerDied
+from headwater_indexer.pausing import pausing
+from headwater_server.errors import DeadlinePassed, OutOfMemory, QueueClosed, WorkerDied
 from headwater_server.queue import Entry, GradientQueue, Row
 
 log = logging.getLogger("headwater.worker")
@@ -31,6 +32,7 @@ class Worker:
         self.restarts = 0
         self._on_death = on_death
         self._dead = False
+        self._spent_between = 0.0  # seconds of the work in hand that went to others
         self._thread: threading.Thread | None = None
 
     @property
@@ -53,13 +55,16 @@ class Worker:
 
     def _run(self) -> None:
         while batch := self.queue.take():
-            try:
-                self._answer(batch)
-            finally:
-                self.queue.finished()
-                for entry in batch:  # nothing to do unless the thread is dying
-                    if not entry.answer.done():
-                        entry.answer.set_exception(WorkerDied())
+            self._work_on(batch)
+
+    def _work_on(self, batch: Sequence[Entry]) -> None:
+        try:
+            self._answer(batch)
+        finally:
+            self.queue.finished(batch)
+            for entry in batch:  # nothing to do unless the thread is dying
+                if not entry.answer.done():
+                    entry.answer.set_exception(WorkerDied())
 
     def _bury(self, error: BaseException) -> None:
         log.error("the model's thread died (%s)", type(error).__name__)
@@ -75,16 +80,36 @@ class Worker:
         """Answer every entry: together if that works, in halves without memory, one by one if it fails otherwise."""
         began = self.queue.clock()
         try:
-            found = _compute(batch)
+            found = self._compute(batch)
         except Exception as error:  # noqa: BLE001  whatever the model raises belongs to a question, not to the thread
             self._recover(batch, error)
             return
         ended = self.queue.clock()
         tokens = sum(entry.tokens for entry in batch)
-        self.queue.done(tokens, ended - began)
+        self.queue.done(tokens, ended - began - self._spent_between)
         self._on_batch(tokens)
         for entry, values in zip(batch, found, strict=True):
             entry.answer.set_result(Row(values=values, began=began, ended=ended))
+
+    def _compute(self, batch: Sequence[Entry]) -> Sequence[Any]:
+        """What each entry wants; one with work of its own is a batch of its own."""
+        work, index = batch[0].work, batch[0].index
+        self._spent_between = 0.0
+        if work is not None:
+            with pausing(lambda: self._between(batch[0])):
+                return [work()]
+        rows = index.rows([entry.pair for entry in batch])
+        if len(rows) != len(batch):
+            raise RuntimeError(f"the model gave {len(rows)} rows for {len(batch)} questions")
+        return list(np.asarray(rows, dtype=np.float32))
+
+    def _between(self, entry: Entry) -> None:
+        """Where work pauses it is given up if nobody wants it any more; else one batch of questions goes first."""
+        self.queue.require_wanted(entry)
+        spent, began = self._spent_between, self.queue.clock()
+        if batch := self.queue.take_between():
+            self._work_on(batch)
+        self._spent_between = spent + self.queue.clock() - began
 
     def _recover(self, batch: Sequence[Entry], error: Exception) -> None:
         exhausted = _out_of_memory(error)
@@ -93,6 +118,9 @@ class Worker:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+        if isinstance(error, DeadlinePassed | QueueClosed):
+            batch[0].answer.set_exception(error)
+            return
         if len(batch) == 1:
             log.warning("a question failed in the model (%s)", type(error).__name__)
             batch[0].answer.set_exception(OutOfMemory() if exhausted else error)
@@ -100,16 +128,6 @@ class Worker:
         size = (len(batch) + 1) // 2 if exhausted else 1
         for start in range(0, len(batch), size):
             self._answer(batch[start : start + size])
-
-
-def _compute(batch: Sequence[Entry]) -> Sequence[Any]:
-    """What each entry wants; one with work of its own is a batch of its own."""
-    if batch[0].work is not None:
-        return [batch[0].work()]
-    rows = batch[0].index.rows([entry.pair for entry in batch])
-    if len(rows) != len(batch):
-        raise RuntimeError(f"the model gave {len(rows)} rows for {len(batch)} questions")
-    return list(np.asarray(rows, dtype=np.float32))
 
 
 def _out_of_memory(error: Exception) -> bool:

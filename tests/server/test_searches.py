@@ -120,7 +120,7 @@ def test_a_question_that_leaves_the_model_s_hands_unwanted_is_not_waited_for():
     queue.put(entry())
     [left] = queue.take()
     queue.let_go(left)
-    queue.finished()
+    queue.finished([left])
     assert len(computed(queue, 1)) == 1  # or `take` would block
 
 
@@ -137,7 +137,7 @@ def computed(queue, count):
         queue.put(entry())
     batch = queue.take()
     assert len(batch) == count
-    queue.finished()
+    queue.finished(batch)
     return batch
 
 

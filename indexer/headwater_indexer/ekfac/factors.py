@@ -18,6 +18,7 @@ from torch import Tensor
 from headwater_indexer.durable import replacing
 from headwater_indexer.errors import DataError
 from headwater_indexer.layers import Layer
+from headwater_indexer.pausing import pause
 
 # One tensor [queries, out_dim, in_dim] for each layer.
 Gradients = dict[str, Tensor]
@@ -53,6 +54,7 @@ class Factors:
     def _layers(self, gradients: Mapping[str, Tensor]) -> Iterator[tuple[str, list[Tensor]]]:
         with safe_open(self._path, framework="pt") as file:
             for name, gradient in gradients.items():
+                pause()
                 parts = ("output", "input", "eigenvalues")
                 yield name, [file.get_tensor(f"{name}.{part}").to(gradient.device) for part in parts]
 

@@ -26,6 +26,7 @@ from headwater_indexer.errors import ConfigurationError
 from headwater_indexer.layers import Layer
 from headwater_indexer.losses import call_options, has_plain_head
 from headwater_indexer.packed_attention import can_pack
+from headwater_indexer.pausing import pause
 from headwater_indexer.recomputing import keeping_activations
 from headwater_indexer.windows import Window
 
@@ -83,6 +84,7 @@ class GaussNewton:
     def _graphs(self) -> Iterator[_Graph]:
         cut = packs if can_pack(self._model) else batches
         for batch in cut(self._windows, self._batch_tokens):
+            pause()
             yield self._forward(batch.to(self._model.device))
 
     def _forward(self, batch: Batch) -> _Graph:

@@ -12,6 +12,7 @@ from headwater_indexer.batches import Batch, batches, packs
 from headwater_indexer.errors import NonFiniteGradient
 from headwater_indexer.layers import Layer
 from headwater_indexer.packed_attention import can_pack
+from headwater_indexer.pausing import pause
 from headwater_indexer.watch import watching
 from headwater_indexer.windows import Window
 
@@ -27,6 +28,7 @@ def seeing(
 ) -> Iterator[Callable[[Sequence[Window]], Float[Tensor, " windows"]]]:
     """Gives a function that runs windows forward and backward, shows their factors, and returns their losses.
 
+    The hooks are there for a batch at a time, and between two of them it pauses (pausing.py).
     A layer that is used twice is shown twice, and its gradient is the sum. Nothing is kept past a batch. Raises
     NonFiniteGradient with the place of the first window whose loss is not a number.
     """
@@ -40,21 +42,20 @@ def seeing(
         for windows, (x, d) in batch.blocks(inputs, derivatives):
             see(name, batch.order[windows], x.float(), d.float())
 
-    with watching(model, layers, on_input, on_output_grad) as run:
-
-        def run_all(windows: Sequence[Window]) -> Float[Tensor, " windows"]:
-            nonlocal batch
-            losses = torch.zeros(len(windows))
-            for cut_batch in cut(windows, batch_tokens):
-                batch = cut_batch.to(model.device)
+    def run_all(windows: Sequence[Window]) -> Float[Tensor, " windows"]:
+        nonlocal batch
+        losses = torch.zeros(len(windows))
+        for cut_batch in cut(windows, batch_tokens):
+            pause()
+            batch = cut_batch.to(model.device)
+            with watching(model, layers, on_input, on_output_grad) as run:
                 losses[batch.order] = run(batch).float().cpu()
-            if not bool(losses.isfinite().all()):
-                position = int((~losses.isfinite()).nonzero()[0])
-                raise NonFiniteGradient(
-                    f"the loss of sequence {position} is not finite: the model overflows on it, or its weights are "
-                    "damaged",
-                    position=position,
-                )
-            return losses
+        if not bool(losses.isfinite().all()):
+            position = int((~losses.isfinite()).nonzero()[0])
+            raise NonFiniteGradient(
+                f"the loss of sequence {position} is not finite: the model overflows on it, or its weights are damaged",
+                position=position,
+            )
+        return losses
 
-        yield run_all
+    yield run_all
