@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from headwater_indexer.memory import parse_size
 from headwater_indexer.options import BuildOptions, ScoreMethod
 from headwater_indexer.progress import TerminalProgress
 
+INTERRUPTED = 130  # what typer makes of KeyboardInterrupt
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 
 
@@ -166,6 +168,7 @@ app.command()(explain_command.explain)
 def main() -> None:
     """Runs the command; a HeadwaterError becomes one sentence on stderr and its exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C; the first process of a container ignores it
     logging.captureWarnings(True)
     quiet_loading()
     try:
@@ -173,9 +176,10 @@ def main() -> None:
     except HeadwaterError as error:
         typer.echo(f"headwater-index: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("headwater-index: interrupted; the same command resumes", err=True)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            typer.echo("headwater-index: interrupted; the same command resumes", err=True)
+        raise
 
 
 if __name__ == "__main__":

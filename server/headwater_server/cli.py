@@ -146,6 +146,7 @@ def serve(
 
 def main() -> None:
     """Run the command; one sentence on stderr and the error's exit code, no traceback."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the first process of a container would ignore it
     try:
         app()
     except HeadwaterError as error:

@@ -126,6 +126,16 @@ def test_sigterm_while_loading_ends_with_0(index_folder):
         assert process.wait(60) == 0
 
 
+def test_sigterm_before_it_listens_ends_with_0(index_folder):
+    process = subprocess.Popen([COMMAND, index_folder, "--port", "0"], stderr=subprocess.PIPE, text=True)
+    status = Path(f"/proc/{process.pid}/status")
+    while not int(re.search(r"SigCgt:\s*(\w+)", status.read_text())[1], 16) >> (signal.SIGTERM - 1) & 1:
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=60)[1]
+    assert (process.returncode, told) == (0, "")
+
+
 def _read_all(connection):
     with connection:
         parts = []
