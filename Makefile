@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CANDIDATES := $(PYTHON) python3.11 python3.12 python3.13 python3.14
-CODE := client indexer server examples benchmarks docs/hooks release tests
+CODE := client indexer server examples benchmarks docker docs/hooks release tests
 
 .PHONY: help demo test test-slow browser lint types contracts docs dist sbom release-notes format picture constraints \
 	environment clean

@@ -29,6 +29,7 @@ STEPS = 1300
 BATCH = 4  # blocks of POSITIONS tokens
 LEARNING_RATE = 1e-3
 WARM_UP = 100  # steps
+CHAT = "{% for message in messages %}{{ message['content'] }}{% endfor %}"  # what is said is gone on with, as trained
 
 
 def read_texts(corpus: Path) -> list[str]:
@@ -48,9 +49,11 @@ def train_tokenizer(texts: list[str], vocabulary: int = VOCABULARY) -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END, model_max_length=POSITIONS
     )
+    fast.chat_template = CHAT
+    return fast
 
 
 def pack(texts: list[str], tokenizer: Any, length: int) -> Tensor:

@@ -22,3 +22,5 @@ def test_the_loss_falls_and_the_model_loads(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(str(tmp_path / "model"))
     assert checkpoint.max_length == 32
     assert checkpoint.tokenizer.decode(checkpoint.tokenizer(texts[0])["input_ids"]) == texts[0]
+    said = [{"role": "user", "content": "the river"}]
+    assert checkpoint.tokenizer.apply_chat_template(said, tokenize=False) == "the river"  # gone on with, as trained
