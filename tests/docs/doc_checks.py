@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from doc_containers import check_container_commands
+
 import headwater
 from headwater.types import Problem
 from headwater_indexer.corpus import read_documents
@@ -43,6 +45,7 @@ CHECKS: dict[str, Callable[[str, Path], None]] = {
     "question": _question,
     "answer": _answer,
     "problem": _problem,
+    "containers": check_container_commands,
 }
 
 
