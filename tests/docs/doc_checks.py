@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from doc_blocks import ROOT
 from doc_containers import check_container_commands
 
 import headwater
@@ -39,12 +40,19 @@ def _problem(text: str, _: Path) -> None:
     assert json.loads(text).keys() <= Problem.model_validate_json(text).model_dump(mode="json").keys()
 
 
+def _bibtex(text: str, _: Path) -> None:
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    for field in re.findall(r"= +\{+(.+?)\}+,?\n", text):
+        assert field in citation or re.fullmatch(r"20\d\d", field), f"CITATION.cff does not say {field!r}"
+
+
 CHECKS: dict[str, Callable[[str, Path], None]] = {
     "documents": _documents,
     "settings": _settings,
     "question": _question,
     "answer": _answer,
     "problem": _problem,
+    "bibtex": _bibtex,
     "containers": check_container_commands,
 }
 
