@@ -14,7 +14,7 @@ READY := $(VENV)/.ready
 CANDIDATES := $(PYTHON) python3.11 python3.12 python3.13 python3.14
 CODE := client indexer server examples benchmarks docker docs/hooks release tests
 
-.PHONY: help demo test test-slow browser lint types contracts docs dist sbom release-notes format picture constraints \
+.PHONY: help demo test test-slow browser lint types contracts docs dist sbom release-notes format picture constraints locks \
 	environment clean
 .DEFAULT_GOAL := help
 
@@ -73,6 +73,9 @@ constraints:  ## constraints.txt anew, from the newest packages that pyproject.t
 		{ grep '^#' constraints.txt; { "$$fresh/bin/pip" freeze --exclude-editable | sed 's/+[a-z0-9]*$$//'; \
 		"$$fresh/bin/pip" freeze | sed -n 's/^faiss-cpu/faiss-gpu/p'; } | sort -f; } > constraints.new && \
 		mv constraints.new constraints.txt
+
+locks: $(READY)  ## docker/locks anew, after a change of constraints.txt or of pyproject.toml's extras
+	@PATH="$(abspath $(BIN)):$$PATH" docker/lock.sh
 
 clean:  ## remove the environment and what the tools left; the demo's cache stays
 	rm -rf $(VENV) dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

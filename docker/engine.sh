@@ -42,9 +42,9 @@ install_packages() {
     # shellcheck disable=SC2086
     dpkg --status $DEBIAN_PACKAGES > /dev/null 2>&1 && return
     echo "engine: installing $DEBIAN_PACKAGES"
-    apt-get update -qq
+    apt-get -o DPkg::Lock::Timeout=300 update -qq
     # shellcheck disable=SC2086
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $DEBIAN_PACKAGES > /dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -qq --yes --no-install-recommends $DEBIAN_PACKAGES > /dev/null
 }
 
 # crun refuses machines with both versions of control groups; systemd and its journal may not run.

@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# docker/locks/ anew: every package of the images at the version of constraints.txt, with the SHA-256 of its files.
-# Wants uv. The CPU build of torch is not on PyPI: TORCH_SOURCE says where it is, for those who have it elsewhere.
+# docker/locks/ anew (`make locks`): every package of the images at the version of constraints.txt, with the SHA-256 of its
+# files. The CPU build of torch is not on PyPI but on PyTorch's own index, or in a folder that PIP_FIND_LINKS names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-TORCH_SOURCE=${TORCH_SOURCE:---extra-index-url https://download.pytorch.org/whl/cpu --index-strategy unsafe-best-match}
+if [ -n "${PIP_FIND_LINKS:-}" ]; then
+    torch_source="--find-links $PIP_FIND_LINKS"
+else
+    torch_source="--extra-index-url https://download.pytorch.org/whl/cpu --index-strategy unsafe-best-match"
+fi
 new=$(mktemp -d)
 trap 'rm -rf "$new"' EXIT
 
@@ -19,13 +23,13 @@ extras() {
 }
 
 # shellcheck disable=SC2086,SC2046
-compile pyproject.toml $(extras cpu) $TORCH_SOURCE --output-file "$new/cpu.txt"
+compile pyproject.toml $(extras cpu) $torch_source --output-file "$new/cpu.txt"
 # shellcheck disable=SC2046
 compile pyproject.toml $(extras gpu datasets large) --output-file "$new/gpu.txt"
 
 # `transformers serve` is run from the CPU image with these in addition.
 # shellcheck disable=SC2086
-echo 'transformers[serving]' | compile - --constraint "$new/cpu.txt" $TORCH_SOURCE --output-file "$new/with-serving.txt"
+echo 'transformers[serving]' | compile - --constraint "$new/cpu.txt" $torch_source --output-file "$new/with-serving.txt"
 python3 - "$new" > "$new/serving.txt" <<'PYTHON'
 import re
 import sys

@@ -46,7 +46,8 @@ def test_the_locks_have_the_versions_that_the_tests_ran_with(lock):
     locked = {name: version.partition("+")[0] for name, version, _ in entries(DOCKER / "locks" / f"{lock}.txt")}
     both = locked.keys() & pinned.keys()
     assert len(both) > 0.9 * len([name for name in locked if not name.startswith(("nvidia-", "cuda-", "triton"))])
-    assert {name: locked[name] for name in both} == {name: pinned[name] for name in both}
+    others = {name: (locked[name], pinned[name]) for name in both if locked[name] != pinned[name]}
+    assert not others, f"docker/locks and constraints.txt differ: run `make locks` {others}"
 
 
 def test_the_locks_hold_what_the_images_need():
