@@ -59,6 +59,14 @@ def test_killed_changes_lose_nothing() -> None:
 
 
 @pytest.mark.slow
+def test_what_is_damaged_is_refused_by_name() -> None:
+    report = run_quick("corruption.py")
+    assert report["falls_short"] == []
+    assert report["folders"]["folders"] > 1000
+    assert all(found["refused cleanly"] > 0 for found in report["mutated_files"].values())
+
+
+@pytest.mark.slow
 def test_the_server_withstands_attacks() -> None:
     report = run_quick("attacks.py")
     assert report["requests"] == 2_000

@@ -19,6 +19,7 @@ from torch import Tensor
 from headwater_indexer.durable import replacing
 from headwater_indexer.errors import DataError, UsageError
 from headwater_indexer.layout import RowLayout
+from headwater_indexer.tensors import reading_tensors
 
 HessianKind = Literal["raw", "ekfac"]
 Rows = Float[Tensor, "rows width"]
@@ -61,7 +62,8 @@ class Whitener:
 
     @classmethod
     def load(cls, path: Path, layout: RowLayout) -> "Whitener":
-        with safe_open(path, framework="pt") as file:
+        """Raises IndexDamaged."""
+        with reading_tensors(path), safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         return cls(tensors, layout)
 

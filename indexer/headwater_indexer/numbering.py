@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int64
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from headwater_indexer.durable import replacing
 from headwater_indexer.errors import IndexDamaged
+from headwater_indexer.tensors import reading_tensors
 
 Ordinals = Int64[np.ndarray, " ordinals"]
 
@@ -78,10 +78,8 @@ def save_removed(path: Path, removed: Ordinals) -> None:
 
 def load_removed(path: Path, counts: Sequence[int]) -> Ordinals:
     """Raises IndexDamaged for a file that does not hold rising ordinals of an index with so many documents."""
-    try:
+    with reading_tensors(path):
         removed: Ordinals = load(path.read_bytes())["ordinals"]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise IndexDamaged(f"{path} cannot be read ({error}): copy the index again") from error
     if removed.ndim != 1 or removed.dtype != np.int64:
         raise IndexDamaged(f"{path} does not hold ordinals: copy the index again")
     if len(removed) and (removed[0] < 0 or removed[-1] >= sum(counts) or (np.diff(removed) <= 0).any()):

@@ -17,6 +17,7 @@ from headwater_indexer.errors import UsageError
 from headwater_indexer.layers import Layer
 from headwater_indexer.layout import RowLayout
 from headwater_indexer.moments import Moments
+from headwater_indexer.tensors import reading_tensors
 
 ProjectionKind = Literal["random", "pca", "whitened"]
 EPSILON = 1e-3  # of the mean eigenvalue: keeps directions that the sample never used from blowing up
@@ -73,7 +74,8 @@ class Projections(Mapping[str, Projection]):
 
     @classmethod
     def load(cls, path: Path) -> "Projections":
-        with safe_open(path, framework="pt") as file:
+        """Raises IndexDamaged."""
+        with reading_tensors(path), safe_open(path, framework="pt") as file:
             keys = sorted(key for key in file.keys() if key.endswith(".input"))  # noqa: SIM118 - not a mapping
             return cls(
                 {

@@ -5,6 +5,7 @@ cosine     <v_q, u_z> / ||v_q||      the same ranking, comparable between querie
 influence  <v_q, u_z> ||v_z||        scored over all rows: no order of unit rows tells its ranking
 """
 
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from headwater_indexer.best import Best
 from headwater_indexer.durable import replacing
 from headwater_indexer.errors import DataError, IndexDamaged, MissingPackage
+from headwater_indexer.tensors import reading_tensors
 
 ScoreKind = Literal["relatif", "influence", "cosine"]
 Sign = Literal["positive", "negative"]
@@ -27,6 +28,11 @@ Ordinals = Int64[np.ndarray, " ordinals"]
 BLOCK_BYTES = 64 << 20  # of rows scored at once
 GPU_TOP_K = 2048  # FAISS's limit on a GPU
 NOTHING: Int64[np.ndarray, " ordinals"] = np.zeros(0, dtype=np.int64)
+
+
+# How FAISS begins the file of an IndexFlatIP: its name, columns, rows, two numbers of old, whether it is trained, the
+# metric (0: inner product), and how many float32 follow.
+_FLAT_HEAD = struct.Struct("<4siqqqBiQ")
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,19 @@ def write_flat_index(path: Path, norms_path: Path, blocks: Iterable[Rows], width
     return found
 
 
+def _rows_of_flat(path: Path) -> int:
+    """How many rows a flat index of inner products holds. Raises ValueError for any other file: FAISS's own reader is
+    not made for files that are damaged, or that mean harm."""
+    with path.open("rb") as file:
+        head = _FLAT_HEAD.unpack(file.read(_FLAT_HEAD.size).ljust(_FLAT_HEAD.size, b"\0"))
+    kind, width, rows, _, _, trained, metric, numbers = head
+    if (kind, trained, metric, numbers) != (b"IxFI", 1, 0, width * rows) or width < 1 or rows < 0:
+        raise ValueError("it is no flat index of inner products")
+    if path.stat().st_size != _FLAT_HEAD.size + 4 * numbers:
+        raise ValueError("it is cut, or too long")
+    return int(rows)
+
+
 class FlatSearch:
     """All scores of a query in one pass over the rows."""
 
@@ -84,14 +103,15 @@ class FlatSearch:
 
     @classmethod
     def open(cls, path: Path, norms_path: Path) -> "FlatSearch":
-        faiss = import_faiss()
-        try:
-            index = faiss.read_index(str(path))
-            norms = load_file(norms_path)["norms"]
-        except (RuntimeError, OSError, SafetensorError, KeyError) as error:
-            raise IndexDamaged(f"{path} cannot be read: build the index again") from error
-        if index.ntotal != len(norms):
-            raise IndexDamaged(f"{path} holds {index.ntotal} rows and {norms_path.name} {len(norms)}")
+        """Raises IndexDamaged for what is not an index of unit rows and their norms, before FAISS looks at it."""
+        with reading_tensors(norms_path):
+            norms = np.asarray(load_file(norms_path)["norms"], dtype=np.float64)
+        with reading_tensors(path):
+            rows = _rows_of_flat(path)
+        if norms.shape != (rows,):
+            raise IndexDamaged(f"{path} holds {rows} rows and {norms_path.name} {len(norms)}")
+        with reading_tensors(path):
+            index = import_faiss().read_index(str(path))
         return cls(index, norms)
 
     @property

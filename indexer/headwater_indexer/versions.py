@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater_indexer.durable import flush, make_folder, replacing, storage_errors
-from headwater_indexer.errors import UsageError
+from headwater_indexer.errors import IndexDamaged, UsageError
 from headwater_indexer.manifest import MANIFEST, Change, Manifest
 from headwater_indexer.numbering import load_removed
 from headwater_indexer.workspace import FIRST, JOURNAL, REMOVED, SEGMENTS, VERSIONS, Workspace, changing
@@ -44,8 +44,15 @@ def switch(folder: Path, to: Manifest, *, keep: int = KEPT) -> Manifest:
 def history(folder: Path) -> list[Manifest]:
     """All versions that are kept, the oldest first and the current one last. Raises IndexDamaged."""
     current = Manifest.read(folder)
-    older = [path for path in sorted((folder / VERSIONS).glob("*.json")) if int(path.stem) < current.number]
-    return [*(Manifest.read_file(path) for path in older), current]
+    older = [path for path in sorted((folder / VERSIONS).glob("[0-9]*.json")) if int(path.stem) < current.number]
+    return [*(_of_number(path, int(path.stem)) for path in older), current]
+
+
+def _of_number(path: Path, number: int) -> Manifest:
+    manifest = Manifest.read_file(path)
+    if manifest.number != number:
+        raise IndexDamaged(f"{path} is the manifest of version {manifest.number}: copy the index again, or delete it")
+    return manifest
 
 
 def roll_back(folder: Path, to: int | None, *, restore_removed: bool = False, keep: int = KEPT) -> Manifest:

@@ -25,6 +25,7 @@ from headwater_indexer.codes.trellis import TrellisCodes
 from headwater_indexer.codes.walk import has_numba
 from headwater_indexer.durable import replacing
 from headwater_indexer.errors import DataError
+from headwater_indexer.tensors import reading_tensors
 
 HEADER = np.dtype([("norm", "<f4"), ("correction", "<f4")])
 HEADER_BYTES = HEADER.itemsize
@@ -109,9 +110,10 @@ class Coder:
 
     @classmethod
     def load(cls, path: Path, device: torch.device | None = None) -> "Coder":
-        with safe_open(path, framework="pt", device=str(device or "cpu")) as file:
+        """Raises IndexDamaged."""
+        with reading_tensors(path), safe_open(path, framework="pt", device=str(device or "cpu")) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        return cls(_codes(tensors), device)
+            return cls(_codes(tensors), device)
 
 
 def _codes(tensors: dict[str, Tensor]) -> Codes:

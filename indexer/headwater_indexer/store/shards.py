@@ -103,12 +103,14 @@ class ShardStore:
             with h5py.File(path, "r") as file:
                 rows = file["rows"]
                 found, dtype, offset = rows.shape, rows.dtype, rows.id.get_offset()
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError) as error:
             raise IndexDamaged(f"{path} cannot be read ({error}): build the index again") from error
         if found != shape or dtype != self.manifest.dtype:
             raise IndexDamaged(f"{path} holds {found} numbers where its manifest says {shard.rows} rows")
         if offset is None:  # nothing is allocated for no rows, and a chunked file has no single place
             raise IndexDamaged(f"{path} does not hold its rows one after the other: build the index again")
+        if offset + shard.rows * self.manifest.width * dtype.itemsize > path.stat().st_size:
+            raise IndexDamaged(f"{path} is cut: copy it again, or build the index again")
         return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
 
     def __iter__(self) -> Iterator[Any]:
