@@ -2,7 +2,7 @@
 
 Asked are the second halves of documents spread over the corpus, as responses to their first halves: text like what is
 searched, whose gradient is not a row of the index. The document itself is left out. What users ask may lie farther
-from every document, where the best differ less from the rest and more of them may be missed.
+from every document, and what works against a query may hardly differ from the rest: of such documents more are missed.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,10 @@ from headwater_indexer.windows import Encoder, Pair
 QUERIES = 32
 LISTS: tuple[tuple[ScoreKind, Sign], ...] = (
     ("relatif", "positive"),
-    ("relatif", "negative"),
     ("influence", "positive"),
 )
 LENGTHS = (10, 100)
-WANTED = (0.995, 0.98)  # recall of lists of these lengths at which no more candidates are taken
+WANTED = (0.99, 0.95)  # recall of lists of these lengths at which no more candidates are taken
 FEWEST, MOST = 512, 32_768  # candidates
 
 
@@ -41,7 +40,7 @@ class Scoring(Searching, Protocol):
 
 @dataclass(frozen=True)
 class Recall:
-    """The least over relatif of both signs and influence; the mean over the queries."""
+    """The lesser of relatif's and of influence's; the mean over the queries."""
 
     candidates: int
     at_10: float

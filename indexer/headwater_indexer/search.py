@@ -168,7 +168,7 @@ class FlatSearch:
         for start in range(0, searched, step):
             stop = min(start + step, searched)
             block = np.arange(start, stop) if among is None else among[start:stop]
-            scores = queries @ (rows[start:stop] if among is None else rows[block]).T
+            scores = ((rows[start:stop] if among is None else rows[block]) @ queries.T).T
             yield block, scores * self.norms[block] if score == "influence" else scores
 
     def influences(self, queries: Queries, among: Ordinals | None = None) -> Float32[np.ndarray, "queries searched"]:

@@ -44,18 +44,35 @@ def _kernel() -> Callable[..., None]:
     compiled = import_numba().njit(nogil=True, error_model="numpy", fastmath=True)
 
     def walk(codes: Any, step_bits: int, mask: int, book: Any, query: Any, found: Any) -> None:
-        steps, low = 8 // step_bits, (1 << step_bits) - 1
-        for row in range(len(codes)):
-            word, total = np.int64(0), np.float32(0)
-            for place in range(codes.shape[1]):
-                byte = np.int64(codes[row, place])
-                for part in range(steps):
-                    step = place * steps + part
-                    word = ((word << step_bits) | ((byte >> (8 - step_bits * (part + 1))) & low)) & mask
-                    if step < len(query):
-                        for column in range(book.shape[1]):
-                            total += book[word, column] * query[step, column]
-            found[row] = total
+        low, last = (1 << step_bits) - 1, len(codes) - 1
+        for row in range(0, len(codes), 4):  # four at once: each waits for its own sum alone
+            a, b, c, d = codes[row], codes[min(row + 1, last)], codes[min(row + 2, last)], codes[min(row + 3, last)]
+            in_a = in_b = in_c = in_d = np.int64(0)
+            of_a = of_b = of_c = of_d = np.float32(0)
+            place, shift = 0, 8
+            for step in range(len(query)):
+                if shift == 0:
+                    place, shift = place + 1, 8
+                shift -= step_bits
+                in_a = ((in_a << step_bits) | ((np.int64(a[place]) >> shift) & low)) & mask
+                in_b = ((in_b << step_bits) | ((np.int64(b[place]) >> shift) & low)) & mask
+                in_c = ((in_c << step_bits) | ((np.int64(c[place]) >> shift) & low)) & mask
+                in_d = ((in_d << step_bits) | ((np.int64(d[place]) >> shift) & low)) & mask
+                if book.shape[1] == 2:  # told apart, or the compiler makes a slow loop of it
+                    one, two = query[step, 0], query[step, 1]
+                    of_a += book[in_a, 0] * one + book[in_a, 1] * two
+                    of_b += book[in_b, 0] * one + book[in_b, 1] * two
+                    of_c += book[in_c, 0] * one + book[in_c, 1] * two
+                    of_d += book[in_d, 0] * one + book[in_d, 1] * two
+                else:
+                    for column in range(book.shape[1]):
+                        part = query[step, column]
+                        of_a += book[in_a, column] * part
+                        of_b += book[in_b, column] * part
+                        of_c += book[in_c, column] * part
+                        of_d += book[in_d, column] * part
+            found[row], found[min(row + 1, last)] = of_a, of_b
+            found[min(row + 2, last)], found[min(row + 3, last)] = of_c, of_d
 
     kernel: Callable[..., None] = compiled(walk)
     return kernel

@@ -8,21 +8,26 @@ A shard is written aside, flushed and renamed, and then the manifest is replaced
 the shard in work, and readers never see half of one.
 """
 
-from collections.abc import Iterator
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import h5py
 import numpy as np
+from h5py import h5d, h5p, h5s, h5t
 from jaxtyping import Float32, UInt8
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from headwater_indexer.durable import make_folder, replacing, sha256_of
+from headwater_indexer.durable import make_folder, replacing
 from headwater_indexer.errors import IndexDamaged
 
 FORMAT = 1
 MANIFEST = "rows-manifest.json"
+ALIGNMENT = 4096  # bytes: a page of memory, so that rows can be mapped as numbers
 RowType = Literal["float32", "uint8"]  # numbers, or records of bytes
 Rows = Float32[np.ndarray, "rows width"] | UInt8[np.ndarray, "rows width"]
 
@@ -81,10 +86,14 @@ class ShardStore:
     def append(self, rows: Rows) -> Shard:
         """Writes the next shard; when this returns it is on the disk and named."""
         path = self.folder / f"rows-{len(self.manifest.shards):05d}.h5"
-        with replacing(path) as aside:
-            aside.write_bytes(_hdf5_image(rows, self.manifest.dtype))
+        stored = np.ascontiguousarray(rows, dtype=self.manifest.dtype)
+        parts = [_hdf5_header(stored.shape, self.manifest.dtype), stored.data.cast("B") if stored.size else b""]
+        with ThreadPoolExecutor(1) as beside, replacing(path) as aside, aside.open("wb") as file:
+            digest = beside.submit(_sha256, parts)  # while the disk is at work
+            for part in parts:
+                file.write(part)
         shard = Shard(
-            file=path.name, first=len(self), rows=len(rows), bytes=path.stat().st_size, sha256=sha256_of(path)
+            file=path.name, first=len(self), rows=len(rows), bytes=sum(map(len, parts)), sha256=digest.result()
         )
         self.manifest = self.manifest.model_copy(update={"shards": (*self.manifest.shards, shard)})
         with replacing(self.folder / MANIFEST) as aside:
@@ -124,13 +133,28 @@ class ShardStore:
             (self.folder / shard.file).unlink()
 
 
-def _hdf5_image(rows: Rows, dtype: RowType) -> bytes:
-    """The bytes of the file, made in memory: HDF5 ends the whole process when the disk is full as it writes."""
-    with h5py.File("rows", "w", driver="core", backing_store=False, libver="v110") as file:
-        file.create_dataset("rows", data=rows, dtype=dtype)
-        file.flush()
-        image: bytes = file.id.get_file_image()
-    return image
+def _sha256(parts: Sequence[bytes | memoryview]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _hdf5_header(shape: tuple[int, ...], dtype: RowType) -> bytes:
+    """All of an HDF5 file that stands before the rows, which end it. HDF5 itself never writes to the disk: it ends the
+    whole process when that is full."""
+    made = io.BytesIO()
+    aligned = {"alignment_threshold": shape[-1], "alignment_interval": ALIGNMENT}
+    with h5py.File(made, "w", libver="v110", **aligned) as file:
+        plan = h5p.create(h5p.DATASET_CREATE)
+        plan.set_layout(h5d.CONTIGUOUS)
+        plan.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+        plan.set_fill_time(h5d.FILL_TIME_NEVER)
+        kind = h5t.py_create(np.dtype(dtype), logical=True)
+        rows = h5d.create(file.id, b"rows", kind, h5s.create_simple(shape), plan)
+        offset = rows.get_offset()
+    header = made.getvalue()
+    return header if offset is None else header[:offset].ljust(offset, b"\0")
 
 
 def _read_manifest(folder: Path) -> ShardManifest:

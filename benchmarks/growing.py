@@ -1,0 +1,47 @@
+"""What builds of few and of many documents hold in memory at most, each in a process of its own."""
+
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+from workloads import write_corpus, write_tokenizer
+
+CHILD = """
+import sys, torch
+from pathlib import Path
+from headwater_indexer.build import build_index
+from headwater_indexer.options import BuildOptions
+torch.set_num_threads(2)
+model, corpus, out = sys.argv[1:]
+build_index(model, corpus, Path(out), BuildOptions(rank=32, bits=4, plan="two-stage", max_length=64), device="cpu")
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+"""
+
+
+def memory_of_builds(folder: Path, sizes: Sequence[int]) -> dict[str, Any]:
+    """Peak bytes by number of documents, and the largest build's over the smallest's. Both have several shards."""
+    model = folder / "model"
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=4096, n_layer=4, n_embd=128, n_head=4, n_positions=64, bos_token_id=0, eos_token_id=0
+    )
+    GPT2LMHeadModel(config).save_pretrained(model)
+    write_tokenizer(model)
+    peaks = {size: peak(folder, model, size) for size in sizes}
+    return {
+        "ratios": {"memory of a larger build": peaks[sizes[-1]] / peaks[sizes[0]]},
+        "found": {"peak_bytes": {str(size): peaks[size] for size in sizes}},
+    }
+
+
+def peak(folder: Path, model: Path, size: int) -> int:
+    draw, corpus = random.Random(0), folder / f"{size}.jsonl"  # noqa: S311 - lengths of texts
+    write_corpus(corpus, [draw.randint(16, 48) for _ in range(size)])
+    command = [sys.executable, "-c", CHILD, str(model), str(corpus), str(folder / f"index-{size}")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    return int(run.stdout.split()[-1]) * 1024
