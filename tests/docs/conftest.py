@@ -76,17 +76,18 @@ def address(shelf: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def open_page(shelf: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[[bool], Reader]]:
-    """`open_page(empty)`: a reader with a model and documents, and unless `empty` with an index that is served."""
+def open_page(shelf: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Reader]]:
+    """`open_page(empty=..., served=...)`: a reader with a model and documents, unless `empty` an index of them, and, if
+    it is `served`, a server that is there already."""
     with ExitStack() as stack:
 
-        def start(empty: bool) -> Reader:
+        def start(*, empty: bool, served: bool) -> Reader:
             for name in MODELS:
                 shutil.copytree(shelf / "my-model", tmp_path / name)
             shutil.copy(shelf / "corpus.jsonl", tmp_path)
             if not empty:
                 shutil.copytree(shelf / "my.index", tmp_path / "my.index")
-            reader = Reader(tmp_path, None if empty else request.getfixturevalue("address"))
+            reader = Reader(tmp_path, request.getfixturevalue("address") if served else None)
             stack.callback(reader.leave)
             return reader
 

@@ -29,6 +29,11 @@ until grep -q ready serve.log; do
     kill -0 $! 2>/dev/null || { : > pids; cat serve.log >&2; wait $!; exit $?; }
     sleep 0.1
 done
+[ ! -s others ] || until "$COMMANDS/python" -c "
+import urllib.request; urllib.request.urlopen('http://127.0.0.1:$SECOND_PORT/health')" 2>/dev/null; do
+    kill -0 $(cat others) || { cat transformers.log >&2; exit 1; }
+    sleep 0.3
+done
 """
 _TRANSFORMERS = """#!/bin/sh
 echo $$ >> others
@@ -58,6 +63,7 @@ class Reader:
             "MAKE": shutil.which("make") or "make",
             "HEADWATER_BASE_URL": f"http://{self._address}",
             "HEADWATER_PORT": str(self._port),
+            "SECOND_PORT": str(self._second),
             "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "120",

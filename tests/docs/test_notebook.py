@@ -21,7 +21,7 @@ def code(notebook):
 
 def test_it_is_kept_without_outputs(notebook):
     nbformat.validate(notebook)
-    assert len(code(notebook)) >= 8
+    assert len(code(notebook)) >= 7
     assert all(not cell.outputs and cell.execution_count is None for cell in code(notebook))
 
 
