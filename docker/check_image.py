@@ -152,7 +152,8 @@ def test_it_ends_at_once_when_it_is_stopped_while_it_starts() -> None:
         wait_until(lambda: run("inspect", name, "--format", "{{.State.Running}}").stdout.strip() == "true", 30)
         time.sleep(1)
         code, seconds = stop(name)
-    assert (code, seconds < 15) == ("0", True), (code, seconds)
+    # Before Python listens to signals the shell's number for SIGTERM, and then 0.
+    assert (code in ("0", "143"), seconds < 15) == (True, True), (code, seconds)
 
 
 def test_the_indexer_ends_at_once_when_it_is_stopped() -> None:

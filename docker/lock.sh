@@ -23,9 +23,9 @@ extras() {
 }
 
 # shellcheck disable=SC2086,SC2046
-compile pyproject.toml $(extras cpu) $torch_source --output-file "$new/cpu.txt"
+compile pyproject.toml docker/image.in $(extras cpu) $torch_source --output-file "$new/cpu.txt"
 # shellcheck disable=SC2046
-compile pyproject.toml $(extras gpu datasets large) --output-file "$new/gpu.txt"
+compile pyproject.toml docker/image.in $(extras gpu datasets large) --output-file "$new/gpu.txt"
 
 # `transformers serve` is run from the CPU image with these in addition.
 # shellcheck disable=SC2086

@@ -102,6 +102,7 @@ def test_every_container_is_confined_and_says_what_it_needs(cpu):
             assert "memory" in container["resources"]["limits"]
             volumes = {volume["name"] for volume in pod["volumes"]}
             assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+        assert all("command" not in container for container in pod["containers"])  # the image's init stays the first
     for name, pod in pods(of_kind(cpu, "Deployment")):
         for container in pod["containers"]:
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys(), name
