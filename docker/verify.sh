@@ -3,7 +3,7 @@
 # of the image, and takes all of it down again. With docker or podman as they are; where there is neither, docker/engine.sh
 # sets one up in a temporary folder (Debian, root).
 #
-#     docker/verify.sh [--keep]      # --keep leaves images and volumes
+#     docker/verify.sh [--keep]      # --keep leaves the volumes, and the engine if it was set up
 #
 # PYTHON is of the environment that `make environment` makes.
 set -euo pipefail
@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 
 PYTHON=${PYTHON:-.venv/bin/python}
 PORT=${HEADWATER_PUBLISHED_PORT:-8000}
+PROJECT=headwater-verify # its volumes are not those of a stack that is in use
 keep=
 [ "${1:-}" != --keep ] || keep=yes
 began=$(date +%s)
@@ -37,7 +38,7 @@ find_engine() {
 }
 
 compose() {
-    $COMPOSE --file docker/compose.yaml --profile cpu "$@"
+    $COMPOSE --project-name $PROJECT --file docker/compose.yaml --profile cpu "$@"
 }
 
 build() {
@@ -78,4 +79,4 @@ compose up --detach --no-build
 compose down
 
 step "the image"
-IMAGE=headwater:cpu DATA=headwater_data "$PYTHON" -m pytest -v -p no:cacheprovider -p no:randomly docker/check_image.py
+IMAGE=headwater:cpu DATA=${PROJECT}_data "$PYTHON" -m pytest -v -p no:cacheprovider -p no:randomly docker/check_image.py
