@@ -131,7 +131,7 @@ class Workspace:
                     f"{self.folder} holds an unfinished build of other options, another model or documents that have "
                     "changed since: run it with the former ones to resume it, or --overwrite it"
                 )
-            if begun is None and not (self.folder / MANIFEST).exists() and any(self.folder.iterdir()):
+            if begun is None and not (self.folder / MANIFEST).exists() and self._holds_other_files():
                 raise ConfigurationError(f"{self.folder} holds other files: choose a new or empty folder for --out")
             self.clear()
         with replacing(self.folder / JOURNAL) as aside:
@@ -165,6 +165,10 @@ class Workspace:
         (self.folder / JOURNAL).unlink(missing_ok=True)
         if not keep_gradients:
             shutil.rmtree(self.gradients, ignore_errors=True)
+
+    def _holds_other_files(self) -> bool:
+        """Of more than a build that was killed as it began."""
+        return any(file.name != f"{JOURNAL}{PARTIAL}" for file in self.folder.iterdir())
 
     def _begun(self) -> str | None:
         try:

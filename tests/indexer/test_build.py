@@ -180,6 +180,14 @@ def test_somebodys_files_are_left_alone(tmp_path: Path, checkpoint_folder: Path,
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_build_that_was_killed_as_it_began_begins_again(
+    tmp_path: Path, checkpoint_folder: Path, corpus_file: Path
+) -> None:
+    (tmp_path / "build.json.partial").write_text('{"inputs')
+    assert build_index(str(checkpoint_folder), str(corpus_file), tmp_path, OPTIONS).documents == 120
+    assert not (tmp_path / "build.json.partial").exists()
+
+
 KEPT = ["documents.sqlite", "projections.safetensors", "whitener.safetensors", "search.faiss", "norms.safetensors"]
 
 
