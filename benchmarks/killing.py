@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from headwater_indexer.catalogue import Catalogue
-from headwater_indexer.documents import DocumentStore
+from headwater_indexer.catalogue import open_catalogue
 from headwater_indexer.errors import HeadwaterError
-from headwater_indexer.index import numbering_of, verify_index
+from headwater_indexer.index import verify_index
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.workspace import Workspace
 
@@ -83,13 +82,9 @@ def contents(folder: Path) -> tuple[int, Contents, int]:
     manifest = verify_index(folder)
     work = Workspace(folder)
     parts = [work.segment(segment.folder) for segment in manifest.segments]
-    numbering = numbering_of(folder, manifest)
     records = np.concatenate([shard for part in parts for shard in ShardStore.open(part.rows)])
-    there = Catalogue([DocumentStore(part.documents) for part in parts], numbering)
-    try:
-        documents = list(there)
-    finally:
-        there.close()
+    with open_catalogue(folder, manifest) as there:
+        documents, numbering = list(there), there.numbering
     rows = records[numbering.stored(np.arange(len(numbering)))]
     found = {document.id: (document.text, row.tobytes()) for document, row in zip(documents, rows, strict=True)}
     return manifest.number, found, len(documents) - len(found)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from headwater_indexer.build_steps import BuildSteps
-from headwater_indexer.catalogue import Catalogue
+from headwater_indexer.catalogue import open_catalogue
 from headwater_indexer.checkpoint import Checkpoint
 from headwater_indexer.codes.budget import RowPlan
 from headwater_indexer.codes.coder import HEADER_BYTES
@@ -20,7 +20,7 @@ from headwater_indexer.documents import DocumentStore
 from headwater_indexer.durable import make_folder, replacing, storage_errors
 from headwater_indexer.errors import ConfigurationError, CorpusError
 from headwater_indexer.hessian import Whitener
-from headwater_indexer.index import load_checkpoint_of, named_layers, numbering_of
+from headwater_indexer.index import load_checkpoint_of, named_layers
 from headwater_indexer.manifest import Manifest, verify_file
 from headwater_indexer.options import BuildOptions, stamp
 from headwater_indexer.progress import Progress, Silent
@@ -156,9 +156,7 @@ def _inputs(journal: Path) -> str | None:
 
 def _check_new(store: DocumentStore, work: Workspace, manifest: Manifest) -> None:
     """Raises CorpusError for a document whose id one has that is in the index."""
-    stores = [DocumentStore(work.segment(segment.folder).documents) for segment in manifest.segments]
-    there = Catalogue(stores, numbering_of(work.root, manifest))
-    try:
+    with open_catalogue(work.root, manifest) as there:
         for first in range(0, len(store), _IDS_AT_ONCE):
             ids = list(store.ids(first, first + _IDS_AT_ONCE))
             for document_id, ordinal in zip(ids, there.ordinals(ids), strict=True):
@@ -167,5 +165,3 @@ def _check_new(store: DocumentStore, work: Workspace, manifest: Manifest) -> Non
                         f"the id {document_id!r} is in {work.root} already: leave the document out, give it another "
                         "id, or remove the other first with `headwater-index remove`"
                     )
-    finally:
-        there.close()

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
@@ -11,7 +13,10 @@ from jaxtyping import Int64
 from headwater_indexer.corpus import Document
 from headwater_indexer.documents import DocumentStore
 from headwater_indexer.filters import Sql, Where
-from headwater_indexer.numbering import Numbering
+from headwater_indexer.manifest import Manifest
+from headwater_indexer.numbering import Numbering, load_removed
+from headwater_indexer.search import NOTHING
+from headwater_indexer.workspace import Workspace
 
 _PAGE = 1000  # documents in memory while iterating
 _KEPT_FILTERS = 16  # of each, 8 bytes a document that passes
@@ -100,3 +105,22 @@ class Catalogue:
     def close(self) -> None:
         for store in self.stores:
             store.close()
+
+
+def numbering_of(folder: Path, manifest: Manifest) -> Numbering:
+    """Which documents are left, of those that the segments store."""
+    counts = tuple(segment.documents for segment in manifest.segments)
+    removed = NOTHING if manifest.removed is None else load_removed(folder / manifest.removed.file.path, counts)
+    return Numbering(counts, removed)
+
+
+@contextmanager
+def open_catalogue(folder: Path, manifest: Manifest) -> Iterator[Catalogue]:
+    """The documents of an index, for programs that ask it nothing else."""
+    work = Workspace(folder)
+    stores = [DocumentStore(work.segment(segment.folder).documents) for segment in manifest.segments]
+    there = Catalogue(stores, numbering_of(folder, manifest))
+    try:
+        yield there
+    finally:
+        there.close()

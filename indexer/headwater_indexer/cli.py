@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from headwater_indexer import evaluation_commands, explain_command, life_commands
+from headwater_indexer import evaluation_commands, explain_command, export_commands, life_commands
 from headwater_indexer.checkpoint import quiet_loading
 from headwater_indexer.command_options import Device, Documents, Model, Revision, taking_build_options
 from headwater_indexer.errors import HeadwaterError
@@ -158,6 +158,8 @@ for command in (
     life_commands.compact,
     life_commands.versions,
     life_commands.rollback,
+    export_commands.stats,
+    export_commands.export,
 ):
     app.command()(command)
 app.command()(evaluation_commands.groundtruth)

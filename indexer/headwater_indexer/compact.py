@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from headwater_indexer.baselines.bm25 import FullText
-from headwater_indexer.catalogue import Catalogue
+from headwater_indexer.catalogue import Catalogue, open_catalogue
 from headwater_indexer.documents import DocumentStore, DocumentWriter
 from headwater_indexer.durable import flush, make_folder, storage_errors
 from headwater_indexer.estimate import check_disk
 from headwater_indexer.gradients import shard_size
-from headwater_indexer.index import numbering_of, verify_index
+from headwater_indexer.index import verify_index
 from headwater_indexer.lengths import stored_lengths
 from headwater_indexer.manifest import Manifest, Segment, describe_file
 from headwater_indexer.numbering import Numbering
@@ -53,12 +53,9 @@ def compact(folder: Path, *, progress: Progress | None = None) -> Manifest:
 
 def _merged(work: Workspace, manifest: Manifest, made: Workspace, progress: Progress) -> Segment:
     parts = [work.segment(segment.folder) for segment in manifest.segments]
-    numbering = numbering_of(work.root, manifest)
-    there = Catalogue([DocumentStore(part.documents) for part in parts], numbering)
-    try:
+    with open_catalogue(work.root, manifest) as there:
+        numbering = there.numbering
         _copy_documents(there, made, progress)
-    finally:
-        there.close()
     _copy_shards([part.rows for part in parts], made.rows, numbering, shard_size(manifest.width))
     if manifest.rows.bits == 32:
         write_flat_index(made.search, made.norms, ShardStore.open(made.rows), manifest.width)

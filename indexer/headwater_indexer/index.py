@@ -12,7 +12,7 @@ from headwater_indexer.baselines.bm25 import FullText
 from headwater_indexer.baselines.hidden_states import HiddenStates, cosines
 from headwater_indexer.baselines.matrix import BaselineKind, Question, bm25_scores, question_states
 from headwater_indexer.capture import capturing
-from headwater_indexer.catalogue import Catalogue
+from headwater_indexer.catalogue import Catalogue, numbering_of
 from headwater_indexer.checkpoint import Checkpoint, load_checkpoint
 from headwater_indexer.coded_search import CodedSearch
 from headwater_indexer.documents import DocumentStore
@@ -24,11 +24,10 @@ from headwater_indexer.hessian import Whitener
 from headwater_indexer.layers import Layer, watchable_layers
 from headwater_indexer.manifest import Manifest, verify_file
 from headwater_indexer.memory import resident
-from headwater_indexer.numbering import Numbering, load_removed
 from headwater_indexer.plan import AskedPlan, Plan, Rows, choose
 from headwater_indexer.progress import Progress, Silent, counted
 from headwater_indexer.projection import Projections
-from headwater_indexer.search import NOTHING, FlatSearch, Hit, ScoreKind, Sign, gpus
+from headwater_indexer.search import FlatSearch, Hit, ScoreKind, Sign, gpus
 from headwater_indexer.searching import open_exact, open_two_stage
 from headwater_indexer.segments import SegmentedSearch
 from headwater_indexer.store.shards import ShardStore
@@ -285,13 +284,6 @@ def _made_with(manifest: Manifest, checkpoint: Checkpoint) -> bool:
         checkpoint.tokenizer_sha256,
         checkpoint.dtype,
     )
-
-
-def numbering_of(folder: Path, manifest: Manifest) -> Numbering:
-    """Which documents are left, of those that the segments store."""
-    counts = tuple(segment.documents for segment in manifest.segments)
-    removed = NOTHING if manifest.removed is None else load_removed(folder / manifest.removed.file.path, counts)
-    return Numbering(counts, removed)
 
 
 def _states(parts: Sequence[Workspace]) -> list[list[Float32[np.ndarray, "rows width"]]] | None:

@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from headwater_indexer.catalogue import Catalogue
-from headwater_indexer.documents import DocumentStore
+from headwater_indexer.catalogue import Catalogue, open_catalogue
 from headwater_indexer.durable import make_folder, storage_errors
 from headwater_indexer.errors import UsageError
 from headwater_indexer.filters import OneOf, Where
-from headwater_indexer.index import numbering_of
 from headwater_indexer.lengths import stored_lengths
 from headwater_indexer.manifest import Manifest, Removed, describe_file
 from headwater_indexer.numbering import Ordinals, save_removed
@@ -40,8 +38,7 @@ def remove_documents(folder: Path, unwanted: Unwanted, *, keep: int = KEPT) -> M
     with changing(folder) as work, storage_errors(folder):
         manifest = Manifest.read(folder)
         parts = [work.segment(segment.folder) for segment in manifest.segments]
-        there = Catalogue([DocumentStore(part.documents) for part in parts], numbering_of(folder, manifest))
-        try:
+        with open_catalogue(folder, manifest) as there:
             found = _found(folder, there, unwanted)
             if not len(found):
                 return manifest
@@ -50,8 +47,6 @@ def remove_documents(folder: Path, unwanted: Unwanted, *, keep: int = KEPT) -> M
             numbering = there.numbering
             removed = np.union1d(numbering.removed, numbering.stored(found))
             written = _written(folder, manifest, there, parts, removed)
-        finally:
-            there.close()
         return switch(folder, succeeding(manifest, "remove", removed=written), keep=keep)
 
 
