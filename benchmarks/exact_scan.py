@@ -45,11 +45,9 @@ def measure_flat(count: int) -> dict[str, Any]:
             "ratio": round(ratio, 3),
         }
         ratios["exact over plain product"] = max(ratio, ratios.get("exact over plain product", 0))
-        if queries == 1:
-            seconds_a_row = statistics.median(seconds["plain product"]) / count
     found["growth"] = growth(search, rows)
     ratios["growth of exact search"] = max(found["growth"].values())
-    return {"found": found, "ratios": ratios, "seconds_a_row": seconds_a_row}
+    return {"found": found, "ratios": ratios}
 
 
 def flat_search(rows: np.ndarray) -> FlatSearch:

@@ -5,10 +5,11 @@
 Exact search is compared with one plain product of the same float32 rows and the queries. Two-stage search runs over
 records of 12,288 columns in 3,080 bytes and one bit a column in memory, of up to 1,000,000 documents
 (`synthetic_rows`: clusters, near duplicates, lengths with a heavy tail), and is compared with a float32 pass over so
-many rows, which is measured on a part and scaled. Recall is against the exact search of all the same rows, which for
-these rows ranks as float32 does. A million records take minutes to draw: `--prepare` does that alone, in `--folder`
-(4.6 GB), and a later run finds them there. `--quick` draws 20,000, too few for a query's fixed cost to vanish: it
-compares what one document more costs. Prints one JSON object; the exit code is 0 only when nothing falls short.
+many rows, which is measured on a part, in turns with the questions, and scaled. Recall is against the exact search of
+all the same rows, which for these rows ranks as float32 does. A million records take minutes to draw: `--prepare` does
+that alone, in `--folder` (4.6 GB), and a later run finds them there. `--quick` draws 20,000, too few for a query's
+fixed cost to vanish: it compares what one document more costs. Prints one JSON object; the exit code is 0 only when
+nothing falls short.
 """
 
 import json
@@ -64,11 +65,11 @@ def main(
         if only_prepare:
             prepare(kept, sizes[-1])
             return
-        flat = measure_flat(4_000 if quick else 40_000)
-        two = measure_two_stages(kept, sizes, flat["seconds_a_row"], at_the_margin=quick)
-        store = measure_store(Path(aside), megabytes=128 if quick else 1024)
+        flat = measure_flat(4_000 if quick else 20_000)
+        two = measure_two_stages(kept, sizes, at_the_margin=quick)
+        store = measure_store(Path(aside), megabytes=128 if quick else 512)
         builds = memory_of_builds(Path(aside), (1_100, 2_200) if quick else (1_100, 4_400))
-        codes = measure_codes(500 if quick else 4_000)
+        codes = measure_codes(500 if quick else 2_000)
     ratios = {**flat["ratios"], **two["ratios"], **store["ratios"], **builds["ratios"]}
     report: dict[str, Any] = {
         **described(torch.device("cpu")),

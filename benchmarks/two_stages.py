@@ -3,7 +3,8 @@
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from headwater_indexer.two_stage import TwoStageSearch
 
 QUERIES = 32
 TOGETHER = 64
+PLAIN_ROWS = 8_000  # of the float32 pass, 393 MB: more than a cache holds
 CPU = torch.device("cpu")
 
 
@@ -50,36 +52,34 @@ def prepare(folder: Path, documents: int) -> None:
         np.save(known, exact.influences(corpus.queries(QUERIES)), allow_pickle=False)
 
 
-def measure_two_stages(
-    folder: Path, sizes: Sequence[int], seconds_a_row: float, *, at_the_margin: bool
-) -> dict[str, Any]:
-    """`seconds_a_row` is what one float32 row costs a plain product; `at_the_margin` compares the cost of one document
+def measure_two_stages(folder: Path, sizes: Sequence[int], *, at_the_margin: bool) -> dict[str, Any]:
+    """The last of `sizes` beside a float32 pass over as many rows; `at_the_margin` compares the cost of one document
     more."""
     prepare(folder, sizes[-1])
     corpus = Corpus(sizes[-1])
     records, signs = corpus.write(folder)
     queries = corpus.queries(QUERIES)
-    open_search(corpus, records, signs, 2_000)(queries[:1], top_k=1, score="relatif", sign="positive")  # compiles
+    ask(open_search(corpus, records, signs, 20_000), queries[:1])  # compiles
     before = current_bytes(CPU)
     search = open_search(corpus, records, signs, sizes[-1])
     held = current_bytes(CPU) - before
     known = Known(np.load(folder / "influences.npy"), search.norms)
     recall = measure(known, search, queries, [-1] * QUERIES)
     search = search.with_candidates(recall.candidates)
-    growing = {count: p50(open_search(corpus, records, signs, count), queries, recall) for count in sizes[:-1]}
-    growing[sizes[-1]] = p50(search, queries, recall)
-    single = growing[sizes[-1]]
-    together = seconds_together(search, queries)
-    held = max(held, current_bytes(CPU) - before - known._influences.nbytes)
-    cost, scan = single, seconds_a_row * sizes[-1]
+    beside = interleave(search, corpus.queries(TOGETHER))
+    held = max(held, current_bytes(CPU) - before - known._influences.nbytes - beside.pop("bytes"))
+    smaller = {count: open_search(corpus, records, signs, count) for count in sizes[:-1]}
+    every = {count: one.with_candidates(recall.candidates) for count, one in (smaller | {sizes[-1]: search}).items()}
+    growing = growth(every, queries)
+    cost, scan = beside["single"], beside["float32 row"] * sizes[-1]
     if at_the_margin:
-        cost, scan = single - growing[sizes[0]], seconds_a_row * (sizes[-1] - sizes[0])
+        cost, scan = growing[sizes[-1]] - growing[sizes[0]], beside["float32 row"] * (sizes[-1] - sizes[0])
     return {
         "ratios": {
             "two-stage over float32 scan": cost / scan,
             "recall at 10": recall.at_10,
             "memory over float16 rows": held / (2 * WIDTH * sizes[-1]),
-            "64 queries over 64 single ones": together / (TOGETHER * single),
+            "64 queries over 64 single ones": beside["together"] / (TOGETHER * beside["single"]),
             "growth of two-stage search": exponent(growing),
         },
         "found": {
@@ -92,13 +92,47 @@ def measure_two_stages(
             "recall_at_100": recall.at_100,
             "queries": recall.queries,
             "resident_bytes": held,
-            "one_query_p50_ms": round(1e3 * single, 2),
-            "float32_scan_of_as_many_rows_ms": round(1e3 * seconds_a_row * sizes[-1], 1),
-            "64_queries_ms": round(1e3 * together, 1),
+            "one_query_p50_ms": round(1e3 * beside["single"], 2),
+            "float32_scan_of_as_many_rows_ms": round(1e3 * beside["float32 row"] * sizes[-1], 1),
+            "64_queries_ms": round(1e3 * beside["together"], 1),
             "growth": {str(count): round(1e3 * seconds, 2) for count, seconds in growing.items()},
             "deviations_of_the_best": spread(known, queries, search.norms),
         },
     }
+
+
+def ask(search: TwoStageSearch, queries: np.ndarray) -> None:
+    search(queries, top_k=10, score="relatif", sign="positive")
+
+
+def seconds_of(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def interleave(search: TwoStageSearch, queries: np.ndarray) -> dict[str, Any]:
+    """Seconds of one query, of all together and of one row of a float32 pass, each the median of turns that they take,
+    so that a busy machine slows all of them alike; and the bytes of the rows."""
+    rows = np.random.default_rng(0).standard_normal((PLAIN_ROWS, WIDTH), dtype=np.float32)
+    taken: dict[str, list[float]] = {"single": [], "together": [], "float32 row": []}
+    for number, query in enumerate(queries):
+        ask(search, query[None])  # its records are in the system's cache when it is asked again
+        taken["single"].append(seconds_of(partial(ask, search, query[None])))
+        taken["float32 row"].append(seconds_of(partial(np.matmul, rows, query)) / PLAIN_ROWS)
+        if number % 8 == 0:
+            taken["together"].append(seconds_of(partial(ask, search, queries)))
+    return {**{name: statistics.median(seconds) for name, seconds in taken.items()}, "bytes": rows.nbytes}
+
+
+def growth(searches: dict[int, TwoStageSearch], queries: np.ndarray) -> dict[int, float]:
+    """Seconds of a query, medians of turns."""
+    taken: dict[int, list[float]] = {count: [] for count in searches}
+    for query in queries:
+        for count, search in searches.items():
+            ask(search, query[None])
+            taken[count].append(seconds_of(partial(ask, search, query[None])))
+    return {count: statistics.median(seconds) for count, seconds in taken.items()}
 
 
 def open_search(corpus: Corpus, records: Any, signs: Any, count: int) -> TwoStageSearch:
@@ -116,29 +150,6 @@ def first_of(stored: MappedRows, count: int) -> Any:
         done += len(block)
         if done >= count:
             return
-
-
-def p50(search: TwoStageSearch, queries: np.ndarray, recall: Any) -> float:
-    """Seconds of one query, the median over all of them, the second time that each is asked."""
-    search = search.with_candidates(recall.candidates)
-    for _ in range(2):
-        taken = []
-        for query in queries:
-            began = time.perf_counter()
-            search(query[None], top_k=10, score="relatif", sign="positive")
-            taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
-
-
-def seconds_together(search: TwoStageSearch, queries: np.ndarray) -> float:
-    """Of 64 queries in one call, the median of three."""
-    asked = np.concatenate([queries, queries[:, ::-1]])[:TOGETHER]
-    taken = []
-    for _ in range(3):
-        began = time.perf_counter()
-        search(np.ascontiguousarray(asked), top_k=10, score="relatif", sign="positive")
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
 
 
 def exponent(growing: dict[int, float]) -> float:

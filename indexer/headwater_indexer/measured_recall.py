@@ -17,13 +17,14 @@ from headwater_indexer.search import Hit, ScoreKind, Sign
 from headwater_indexer.windows import Encoder, Pair
 
 QUERIES = 32
-LISTS: tuple[tuple[ScoreKind, Sign], ...] = (
+Kind = tuple[ScoreKind, Sign]
+LISTS: tuple[Kind, ...] = (
     ("relatif", "positive"),
     ("influence", "positive"),
 )
 LENGTHS = (10, 100)
 WANTED = (0.99, 0.95)  # recall of lists of these lengths at which no more candidates are taken
-FEWEST, MOST = 512, 32_768  # candidates
+FEWEST, MOST = 4_096, 65_536  # candidates
 
 
 class Searching(Protocol):
@@ -77,11 +78,12 @@ def measure(
 
     `own` are the documents that the queries were made of, which count neither way.
     """
-    best = {kind: _lists(exact, rows, own, *kind) for kind in LISTS}
+    best = {(kind, length): _lists(exact, rows, own, kind, length) for kind in LISTS for length in LENGTHS}
     candidates, most = FEWEST, min(MOST, max(FEWEST, len(two_stage) // 4))
     while True:
         search = two_stage.with_candidates(candidates)
-        at_10, at_100 = _least(best, {kind: _lists(search, rows, own, *kind) for kind in LISTS})
+        found = {asked: recall(lists, _lists(search, rows, own, *asked), asked[1]) for asked, lists in best.items()}
+        at_10, at_100 = (min(found[kind, length] for kind in LISTS) for length in LENGTHS)
         if (at_10 >= WANTED[0] and at_100 >= WANTED[1]) or 2 * candidates > most:
             return Recall(candidates, round(at_10, 4), round(at_100, 4), len(rows))
         candidates *= 2
@@ -91,17 +93,13 @@ Lists = list[list[int]]
 
 
 def _lists(
-    search: Searching, rows: Float32[np.ndarray, "queries width"], own: Sequence[int], score: ScoreKind, sign: Sign
+    search: Searching, rows: Float32[np.ndarray, "queries width"], own: Sequence[int], kind: Kind, length: int
 ) -> Lists:
-    found = search(rows, top_k=LENGTHS[-1] + 1, score=score, sign=sign)
+    """The ordinals of the best, less the document that the query was made of."""
+    found = search(rows, top_k=length + 1, score=kind[0], sign=kind[1])
     return [
-        [hit.ordinal for hit in hits if hit.ordinal != itself][: LENGTHS[-1]]
-        for hits, itself in zip(found, own, strict=True)
+        [hit.ordinal for hit in hits if hit.ordinal != itself][:length] for hits, itself in zip(found, own, strict=True)
     ]
-
-
-def _least(best: dict[tuple[ScoreKind, Sign], Lists], found: dict[tuple[ScoreKind, Sign], Lists]) -> list[float]:
-    return [min(recall(best[kind], found[kind], length) for kind in LISTS) for length in LENGTHS]
 
 
 def recall(best: Lists, found: Lists, length: int) -> float:

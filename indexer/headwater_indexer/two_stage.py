@@ -10,14 +10,16 @@ from functools import partial
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float32
 
 from headwater_indexer.best import best
 from headwater_indexer.search import Hit, Ordinals, Queries, ScoreKind, Sign, hits, lengths
-from headwater_indexer.signs.scan import SignScan
+from headwater_indexer.signs.scan import Proposed, SignScan
 
+Query = Float32[np.ndarray, " width"]
 Scores = Float32[np.ndarray, "queries searched"]
-CALIBRATED_TOP_K = 128  # the longest list that candidates are chosen for; longer ones take more in proportion
+FIRST_ROUND = 64  # candidates at least, before it is asked whether more are needed
+SHORT, LONG = 32, 128  # lists: up to SHORT a quarter of the candidates will do; beyond LONG more are taken
 
 
 class Exact(Protocol):
@@ -25,7 +27,7 @@ class Exact(Protocol):
 
     def influences(self, queries: Queries, among: Ordinals | None = None) -> Scores: ...
 
-    def few(self, query: Float32[np.ndarray, " width"], among: Ordinals) -> Float32[np.ndarray, " searched"]:
+    def few(self, query: Query, among: Ordinals) -> Float32[np.ndarray, " searched"]:
         """Of one query, for so few that they are gathered at once."""
 
 
@@ -35,7 +37,7 @@ class TwoStageSearch:
     device = "cpu"
 
     def __init__(self, signs: SignScan, exact: Exact, *, candidates: int) -> None:
-        """`candidates` are scored exactly for each query, for lists of up to CALIBRATED_TOP_K."""
+        """So many `candidates` are proposed for lists of up to LONG, and scored while they may be among the best."""
         self._signs = signs
         self._exact = exact
         self._candidates = candidates
@@ -75,10 +77,12 @@ class TwoStageSearch:
         if top_k == 0:
             return [[] for _ in queries]
         turned = queries if sign == "positive" else -queries
-        candidates = max(top_k, self._candidates * -(-top_k // CALIBRATED_TOP_K))
+        share = 0.25 if top_k <= SHORT else -(-top_k // LONG)
+        candidates = max(top_k, int(self._candidates * share))
         if count <= 2 * candidates:
             every = np.arange(len(self)) if among is None else among
-            proposed = [every if left_out is None else np.delete(every, left_out)] * len(queries)
+            chosen = every if left_out is None else np.delete(every, left_out)
+            proposed = [Proposed(chosen, np.full(len(chosen), np.inf))] * len(queries)
         else:
             mask = self._mask(among, left_out)
             proposed = self._signs.propose(turned, candidates=candidates, score=score, searched=mask)
@@ -97,8 +101,8 @@ class TwoStageSearch:
 
     def _ranked(
         self,
-        query: Float32[np.ndarray, " width"],
-        ordinals: Ordinals,
+        query: Query,
+        proposed: Proposed,
         *,
         top_k: int,
         score: ScoreKind,
@@ -106,14 +110,31 @@ class TwoStageSearch:
         searched: int,
         cores: int,
     ) -> list[Hit]:
-        """Candidates in the order of their exact scores."""
-        parts = np.array_split(ordinals, cores)
-        influences = list((self._sharing.map if cores > 1 else map)(partial(self._exact.few, query), parts))
-        scores: Float[np.ndarray, "1 candidates"] = np.concatenate(influences)[None]
-        if score != "influence":
-            norms = self.norms[ordinals]
-            scores = scores / np.where(norms > 0, norms, 1)
+        """Candidates in the order of their exact scores: of as many as may still be among the best, in rounds."""
+        ordinals, scores = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        while len(ordinals) < len(proposed.ordinals):
+            stop = max(FIRST_ROUND, 4 * top_k, 2 * len(ordinals))
+            if np.isinf(proposed.bounds[0]):
+                stop = len(proposed.ordinals)
+            block = np.sort(proposed.ordinals[len(ordinals) : stop])
+            found = self._scores(query, block, score, cores)
+            ordinals, scores = np.concatenate([ordinals, block]), np.concatenate([scores, found])
+            left = proposed.bounds[len(ordinals) :]
+            if len(left) and np.partition(scores, -top_k)[-top_k] >= left[0]:
+                break
+        order = np.argsort(ordinals)
         if score == "cosine":
-            scores = scores / lengths(query[None])
-        [found] = hits(*best(scores, ordinals, top_k), searched=searched, sign=sign)
-        return found
+            scores = scores / lengths(query[None])[0]
+        [ranked] = hits(*best(scores[None, order], ordinals[order], top_k), searched=searched, sign=sign)
+        return ranked
+
+    def _scores(
+        self, query: Query, ordinals: Ordinals, score: ScoreKind, cores: int
+    ) -> Float32[np.ndarray, " candidates"]:
+        """Influence, or relatif."""
+        parts = np.array_split(ordinals, cores)
+        influences = np.concatenate(
+            list((self._sharing.map if cores > 1 else map)(partial(self._exact.few, query), parts))
+        )
+        norms = self.norms[ordinals]
+        return influences if score == "influence" else influences / np.where(norms > 0, norms, 1)

@@ -31,7 +31,9 @@ def test_blocks_are_all_rows_in_order(mapped: MappedRows) -> None:
     assert len(mapped) == 1_000
 
 
-def test_what_was_read_is_not_held(mapped: MappedRows) -> None:
+def test_what_was_read_is_not_held(mapped: MappedRows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater_indexer.store.mapped.HELD_BYTES", 500_000)
+
     def held() -> int:
         """Of files, in bytes."""
         (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssFile")]

@@ -72,7 +72,7 @@ SEARCHED = {
 def test_what_is_found_is_what_the_exact_search_finds(score: ScoreKind, sign: Sign, which: str) -> None:
     without = SEARCHED[which].get("without")
     among = SEARCHED[which].get("among") if without is None else np.delete(np.arange(COUNT), without)
-    found = search_with(1_400)(QUERIES, top_k=5, score=score, sign=sign, **SEARCHED[which])
+    found = search_with(5_600)(QUERIES, top_k=5, score=score, sign=sign, **SEARCHED[which])
     expected = EXACT(QUERIES, top_k=5, score=score, sign=sign, among=among)
     for ours, theirs in zip(found, expected, strict=True):
         assert [hit.ordinal for hit in ours] == [hit.ordinal for hit in theirs]
@@ -81,7 +81,7 @@ def test_what_is_found_is_what_the_exact_search_finds(score: ScoreKind, sign: Si
 
 
 def test_a_question_alone_is_answered_as_among_many() -> None:
-    search = search_with(100)
+    search = search_with(400)
     together = search(QUERIES, top_k=20, score="relatif", sign="positive")
     alone = [search(query[None], top_k=20, score="relatif", sign="positive")[0] for query in QUERIES]
     assert [[hit.ordinal for hit in hits] for hits in together] == [[hit.ordinal for hit in hits] for hits in alone]
@@ -93,7 +93,7 @@ def test_a_long_list_takes_more_candidates() -> None:
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
-@pytest.mark.parametrize(("most", "error"), [(WIDTH, 0.85), (512, 2.2)])
+@pytest.mark.parametrize(("most", "error"), [(WIDTH, 0.9), (512, 2.3)])
 def test_signs_tell_scores_without_bias(most: int, error: float) -> None:
     """The error of one estimate is sqrt(pi/2 - 1) of a random cosine, more where columns are left out."""
     draw = np.random.default_rng(3)
@@ -104,7 +104,7 @@ def test_signs_tell_scores_without_bias(most: int, error: float) -> None:
     records = coder.encode(rows)
     made = query_planes(coder, queries)
     words = np.ascontiguousarray(records[:, HEADER_BYTES:]).view(np.uint64)
-    counted = np.bitwise_count(words[:, None] ^ made.planes[0]).sum(2, dtype=np.int64) @ [1, 2, 4]
+    counted = np.bitwise_count(words[:, None] ^ made.planes[0]).sum(2, dtype=np.int64) @ [1, 2]
     factors = np.ascontiguousarray(records[:, 4:8]).view(np.float32)[:, 0]
     found = (made.middle - counted) * made.steps[0] * factors
     exact = (rows @ queries[0]) / np.linalg.norm(rows, axis=1)

@@ -33,7 +33,7 @@ def scan_kernel() -> Callable[..., None]:
     words    uint64 [rows, words]           of the rows numbered from `first`
     scales   float32 [rows]                 what a row's product is multiplied by; NaN for a row that is left out
     errors   float32 [rows]                 how wrong a row's score may be; a query's `allowed` of it is added
-    planes   uint64 [queries, bits, words], steps float32 [queries], middle: see `signs.query`
+    planes   uint64 [queries, 2, words], steps float32 [queries], middle: see `signs.query`
     scores   float32 [queries, 2 c], ordinals int64 [queries, 2 c], counts int64 [queries]
              filled: the c best rows of query q are among the first counts[q]
 
@@ -93,20 +93,20 @@ def scan_kernel() -> Callable[..., None]:
         for i in range(0, len(words), 4):  # four rows meet a plane of a query while it is in the registers
             a, b, c, d = words[i], words[min(i + 1, last)], words[min(i + 2, last)], words[min(i + 3, last)]
             for q in range(len(planes)):
-                of_a = of_b = of_c = of_d = np.uint64(0)
-                for bit in range(planes.shape[1]):
-                    plane, weight = planes[q, bit], np.uint64(bit)
-                    in_a = in_b = in_c = in_d = np.uint64(0)
-                    for j in range(words.shape[1]):
-                        in_a += popcount(a[j] ^ plane[j])
-                        in_b += popcount(b[j] ^ plane[j])
-                        in_c += popcount(c[j] ^ plane[j])
-                        in_d += popcount(d[j] ^ plane[j])
-                    of_a += in_a << weight
-                    of_b += in_b << weight
-                    of_c += in_c << weight
-                    of_d += in_d << weight
-                found[0], found[1], found[2], found[3] = of_a, of_b, of_c, of_d
+                low, high = planes[q, 0], planes[q, 1]
+                low_a = low_b = low_c = low_d = high_a = high_b = high_c = high_d = np.uint64(0)
+                for j in range(words.shape[1]):
+                    x, y = low[j], high[j]
+                    low_a += popcount(a[j] ^ x)
+                    low_b += popcount(b[j] ^ x)
+                    low_c += popcount(c[j] ^ x)
+                    low_d += popcount(d[j] ^ x)
+                    high_a += popcount(a[j] ^ y)
+                    high_b += popcount(b[j] ^ y)
+                    high_c += popcount(c[j] ^ y)
+                    high_d += popcount(d[j] ^ y)
+                found[0], found[1] = low_a + 2 * high_a, low_b + 2 * high_b
+                found[2], found[3] = low_c + 2 * high_c, low_d + 2 * high_d
                 for row in range(min(4, last + 1 - i)):
                     score = (np.float32(middle) - found[row]) * steps[q] * scales[i + row] + allowed[q] * errors[
                         i + row

@@ -20,8 +20,20 @@ Records = UInt8[np.ndarray, "rows bytes"]
 Scored = tuple[Float32[np.ndarray, " kept"], Int64[np.ndarray, " kept"]]  # scores, and whose they are
 MEMORY_BYTES = 12  # of a document beside its words: its length and what two scores are scaled by
 _QUERIES_AT_ONCE = 64  # whose planes stay in a core's cache beside the rows
-DEVIATIONS = 2.0  # of its estimate, that a document's influence is given the benefit of
+DEVIATIONS = 2.5  # of its estimate, that a document's score is given the benefit of
 _TRIED_ROWS, _TRIED_QUERIES = 64, 3
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """Documents by falling bound: what their score hardly exceeds, DEVIATIONS of its estimate above it."""
+
+    ordinals: Int64[np.ndarray, " candidates"]
+    bounds: Float32[np.ndarray, " candidates"]
+
+    def raised(self, error: float) -> "Proposed":
+        """With bounds that are so much higher."""
+        return Proposed(self.ordinals, self.bounds + np.float32(error))
 
 
 class SignScan:
@@ -63,19 +75,21 @@ class SignScan:
         candidates: int,
         score: ScoreKind,
         searched: Bool[np.ndarray, " documents"] | None = None,
-    ) -> list[Int64[np.ndarray, " candidates"]]:
-        """The ordinals of the documents whose score seems highest, for each query, in ascending order; of those that
-        are `searched` alone where it is given."""
+    ) -> list[Proposed]:
+        """The documents whose score may be highest, for each query; of those that are `searched` alone where it is
+        given."""
         scales = self.factors * self.norms if score == "influence" else self.factors
         if searched is not None:
             scales = np.where(searched, scales, np.float32(np.nan))
-        found: list[Int64[np.ndarray, " candidates"]] = []
+        found: list[Proposed] = []
         for start in range(0, len(queries), _QUERIES_AT_ONCE):
             planes = query_planes(self.coder, queries[start : start + _QUERIES_AT_ONCE])
-            # Relatif's error is alike for all documents. That of influence grows with their length, and a document of
-            # a hundred times the usual length is not to be lost by it.
-            allowed = planes.lengths * np.float32(self._deviation * DEVIATIONS if score == "influence" else 0)
-            found += self._pass(_Pass(planes, scales, allowed, candidates))
+            error = planes.lengths * np.float32(self._deviation * DEVIATIONS)
+            # Relatif's error is alike for all documents, and is added afterwards. That of influence grows with their
+            # length, and a document of a hundred times the usual length is not to be lost by it.
+            influence = score == "influence"
+            proposed = self._pass(_Pass(planes, scales, error if influence else 0 * error, candidates))
+            found += proposed if influence else [p.raised(float(e)) for p, e in zip(proposed, error, strict=True)]
         return found
 
     @cached_property
@@ -85,7 +99,7 @@ class SignScan:
         middling = float(np.median(factors[:: max(1, len(factors) // 10_000)])) if len(factors) else 0.0
         return float(np.sqrt(max(0.0, (len(self.coder.columns) * middling**2 - 1) / self.coder.width)))
 
-    def _pass(self, asked: "_Pass") -> list[Int64[np.ndarray, " candidates"]]:
+    def _pass(self, asked: "_Pass") -> list[Proposed]:
         cuts = np.linspace(0, len(self), self.threads + 1).astype(int)
         parts = list(self._pool.map(partial(self._part, asked), cuts[:-1], cuts[1:]))
         return [_best_of([part[query] for part in parts], asked.candidates) for query in range(len(asked.allowed))]
@@ -132,9 +146,11 @@ class _Pass:
     candidates: int
 
 
-def _best_of(parts: list[Scored], candidates: int) -> Int64[np.ndarray, " candidates"]:
+def _best_of(parts: list[Scored], candidates: int) -> Proposed:
     scores = np.concatenate([part[0] for part in parts])
     ordinals = np.concatenate([part[1] for part in parts])
     if len(scores) > candidates:
-        ordinals = ordinals[np.argpartition(scores, len(scores) - candidates)[len(scores) - candidates :]]
-    return np.sort(ordinals)
+        kept = np.argpartition(scores, len(scores) - candidates)[len(scores) - candidates :]
+        scores, ordinals = scores[kept], ordinals[kept]
+    order = np.argsort(-scores)
+    return Proposed(ordinals[order], scores[order])

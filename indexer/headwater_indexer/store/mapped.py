@@ -5,6 +5,7 @@ operating system's cache keeps them as long as it has room.
 """
 
 import mmap
+import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -14,6 +15,9 @@ from jaxtyping import Int64
 
 from headwater_indexer.store.shards import ShardStore
 
+COLD = 50e-6  # seconds a row, which memory never takes and a disk always
+HELD_BYTES = 16 << 20  # of rows gathered, after which their pages are let go
+
 
 class MappedRows:
     """Any number of threads may read at once."""
@@ -22,6 +26,8 @@ class MappedRows:
         """`shards` are arrays [rows, width], over files or in memory."""
         self._shards = [shard for shard in shards if len(shard)]
         self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
+        self._width = shards[0].shape[1] if len(shards) else 0
+        self._read_since = 0  # bytes of rows, since pages were let go
 
     @classmethod
     def open(cls, store: ShardStore) -> "MappedRows":
@@ -41,18 +47,32 @@ class MappedRows:
 
     def gather(self, ordinals: Int64[np.ndarray, " ordinals"]) -> Any:
         """A copy of these rows, in the order asked for."""
+        if not len(ordinals):
+            return np.empty((0, self._width))
         order = np.argsort(ordinals, kind="stable")
         wanted = ordinals[order]
         found = np.empty((len(ordinals), self._shards[0].shape[1]), self._shards[0].dtype)
         cuts = np.searchsorted(wanted, self._starts)
         every = zip(self._shards, self._starts[:-1], pairwise(cuts), strict=True)
-        parts = [(shard, first, a, b) for shard, first, (a, b) in every if a < b]
-        for shard, first, a, b in parts:  # the disk reads all of them at once
-            _advise_rows(shard, wanted[a:b] - first)
-        for shard, first, a, b in parts:
-            found[order[a:b]] = shard[wanted[a:b] - first]
-            _advise(shard, mmap.MADV_DONTNEED)
+        parts = [(shard, wanted[a:b] - first, order[a:b]) for shard, first, (a, b) in every if a < b]
+        for shard, _, _ in parts:
+            _advise(shard, mmap.MADV_RANDOM)
+        began = time.perf_counter()
+        for number, (shard, here, places) in enumerate(parts):
+            if number == 1 and time.perf_counter() - began > COLD * len(parts[0][1]):
+                for later, rows, _ in parts[1:]:  # the disk reads all of them at once
+                    _advise_rows(later, rows)
+            found[places] = shard[here]
+        self._let_go(found.nbytes)
         return found
+
+    def _let_go(self, read: int) -> None:
+        """Of pages, once they have become many."""
+        self._read_since += read
+        if self._read_since > HELD_BYTES:
+            self._read_since = 0
+            for shard in self._shards:
+                _advise(shard, mmap.MADV_DONTNEED)
 
 
 def _advise(shard: Any, advice: int) -> None:
@@ -69,7 +89,6 @@ def _advise_rows(shard: Any, places: Int64[np.ndarray, " places"]) -> None:
     """Has these rows read, and nothing around them."""
     if (mapped := _mapping(shard)) is None:
         return
-    mapped.madvise(mmap.MADV_RANDOM)
     begin = shard.offset % mmap.ALLOCATIONGRANULARITY
     row = shard.strides[0]
     for place in places.tolist():
