@@ -29,7 +29,9 @@ def test_it_is_kept_without_outputs(notebook):
 def test_the_document_found_is_missed_when_it_is_left_out(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     NotebookClient(notebook, timeout=400, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    said = "".join(out.get("text", "") for cell in code(notebook) for out in cell.outputs if out.name == "stdout")
+    said = "".join(
+        out.get("text", "") for cell in code(notebook) for out in cell.outputs if out.get("name") == "stdout"
+    )
     assert re.search(r"^1 \S+ paragraph-\d+ ", said, flags=re.MULTILINE), said
     losses = [
         float(found) for found in re.search(r"loss (\S+); .* found (\S+); .* another (\S+)$", said.strip()).groups()
