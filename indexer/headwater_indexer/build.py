@@ -69,8 +69,7 @@ def build_index(
         search = build.measure_recall(store, projections, whiten)
         segment = build.segment(store, inputs, without_gradient, keep_gradients=keep_gradients)
         manifest = build.describe(segment, projections.layout.width, search)
-        work.finish(manifest, keep_gradients=keep_gradients)
-        return manifest
+        return work.finish(manifest, keep_gradients=keep_gradients)
 
 
 def _say_clipped(layers: Sequence[Layer], rank: int, progress: Progress) -> None:

@@ -179,7 +179,7 @@ class BuildSteps:
         gradients = ShardStore(self.work.gradients, width=width)
         wanted = hessian_shards(self.options, len(store), width, everything=everything)
         missing = [shard_ranges(len(store), width)[number] for number in wanted[len(gradients.manifest.shards) :]]
-        with self._capturing(store, projections, "gradients", missing) as rows_of:
+        with self.capturing_rows(store, projections, "gradients", missing) as rows_of:
             for ordinals in missing:
                 gradients.append(rows_of(ordinals))
         return gradients
@@ -200,7 +200,7 @@ class BuildSteps:
         ranges = list(enumerate(shard_ranges(len(store), width)))
         missing = ranges[len(rows.manifest.shards) :]
         captured = [ordinals for number, ordinals in missing if number not in on_disk]
-        with self._capturing(store, projections, "rows", captured) as rows_of:
+        with self.capturing_rows(store, projections, "rows", captured) as rows_of:
             for number, ordinals in missing:
                 shard = on_disk.get(number)
                 block = rows_of(ordinals) if shard is None else gradients.read(shard)
@@ -224,7 +224,7 @@ class BuildSteps:
         return SignCoder.load(self.work.sign_coder) if self.work.sign_coder.exists() else None
 
     @contextmanager
-    def _capturing(
+    def capturing_rows(
         self, store: DocumentStore, projections: Projections, name: str, shards: Sequence[range]
     ) -> Iterator[Callable[[range], Float32[np.ndarray, "documents width"]]]:
         """Gives a function from ordinals to their documents' projected gradients."""

@@ -162,6 +162,7 @@ for command in (
     export_commands.export,
 ):
     app.command()(command)
+app.command("import")(export_commands.import_store)
 app.command()(evaluation_commands.groundtruth)
 app.command()(evaluation_commands.evaluate)
 app.command()(explain_command.explain)

@@ -1,4 +1,4 @@
-"""The commands that look at an index, and give what it knows to other programs: stats, export."""
+"""The commands that look at an index, and give what it knows to other programs: stats, export, import."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from headwater_indexer.command_options import Device
+from headwater_indexer.command_options import Device, Documents, Model, Revision
 from headwater_indexer.errors import UsageError
+from headwater_indexer.options import BuildOptions
 from headwater_indexer.progress import TerminalProgress
 from headwater_indexer.search import ScoreKind
 
@@ -52,3 +53,35 @@ def export(
     finally:
         opened.close()
     typer.echo(f"{out}: {count:,} questions", err=True)
+
+
+def import_store(
+    store: Annotated[Path, typer.Argument(help="Folder of gradients that bergson's build made.")],
+    model: Model,
+    documents: Documents,
+    out: Annotated[Path, typer.Option(help="Folder of the index.")],
+    row_bytes: Annotated[int | None, typer.Option("--bytes", help="Of a document's row. (default: float32)")] = None,
+    damping: Annotated[float, typer.Option(help="As in build.")] = BuildOptions().damping,
+    revision: Revision = None,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another index in --out.")] = False,
+) -> None:
+    """Build an index of gradients that bergson has stored, of these documents in their order, without capturing them.
+
+    The gradients of eight documents are captured again and compared.
+    """
+    from headwater_indexer.bergson.importing import import_bergson
+
+    options = BuildOptions(bytes=row_bytes, bits=32 if row_bytes is None else None, damping=damping)
+    manifest = import_bergson(
+        store,
+        model,
+        documents,
+        out,
+        options,
+        revision=revision,
+        device=device,
+        overwrite=overwrite,
+        progress=TerminalProgress(),
+    )
+    typer.echo(f"{out}: {manifest.documents:,} documents\n{manifest.version}", err=True)

@@ -159,12 +159,13 @@ class Workspace:
             for leftover in self.folder.glob(f"{file.name}*"):
                 leftover.unlink()
 
-    def finish(self, manifest: Manifest, *, keep_gradients: bool) -> None:
-        """Makes the folder an index, and clears what the build alone needed."""
-        manifest.write(self.folder / MANIFEST)
+    def finish(self, manifest: Manifest, *, keep_gradients: bool) -> Manifest:
+        """Makes the folder an index, and clears what the build alone needed; returns the manifest as it is written."""
+        written = manifest.write(self.folder / MANIFEST)
         (self.folder / JOURNAL).unlink(missing_ok=True)
         if not keep_gradients:
             shutil.rmtree(self.gradients, ignore_errors=True)
+        return written
 
     def _holds_other_files(self) -> bool:
         """Of more than a build that was killed as it began."""
