@@ -37,10 +37,14 @@ def _try(command: Sequence[str]) -> None:
         subprocess.run(command, stdout=sys.stderr, check=False, timeout=PATIENCE)  # noqa: S603
 
 
+def installed() -> Path | None:
+    """The browser that there is, Playwright's own included."""
+    with sync_playwright() as playwright:
+        return find_chromium(playwright.chromium.executable_path)
+
+
 def provide() -> int:
     """Installs it by Debian's packages, as root, or else by Playwright's download. 0 when there is one."""
-    with sync_playwright() as playwright:
-        downloaded = playwright.chromium.executable_path
     ways: list[Sequence[Sequence[str]]] = [[], [[sys.executable, "-m", "playwright", "install", "chromium"]]]
     if os.geteuid() == 0 and shutil.which("apt-get"):
         install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
@@ -49,7 +53,7 @@ def provide() -> int:
         for command in commands:
             print("browser:", *command, file=sys.stderr)  # noqa: T201
             _try(command)
-        if found := find_chromium(downloaded):
+        if found := installed():
             print(found)  # noqa: T201
             return 0
     print(f"browser: {NONE}", file=sys.stderr)  # noqa: T201

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import NONE, installed
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -64,6 +65,17 @@ def test_what_is_damaged_is_refused_by_name() -> None:
     assert report["falls_short"] == []
     assert report["folders"]["folders"] > 1000
     assert all(found["refused cleanly"] > 0 for found in report["mutated_files"].values())
+
+
+@pytest.mark.slow
+def test_the_page_is_measured_in_a_browser() -> None:
+    if installed() is None:
+        pytest.skip(NONE)
+    report = run_quick("page.py")
+    for visit in report["visits"].values():
+        assert (visit["layout_shift"], visit["other_origins"], visit["console_errors"]) == (0, 0, 0)
+        assert visit["first_paint_ms"] > 0
+        assert 20_000 < visit["bytes"] < 200_000
 
 
 @pytest.mark.slow

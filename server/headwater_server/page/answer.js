@@ -27,6 +27,7 @@ export const answer = {
     byId("reading").hidden = false;
     byId("question").hidden = true;
     said.setAttribute("aria-busy", "true");
+    said.removeAttribute("aria-activedescendant");
     said.replaceChildren();
     [text, words, chosen, caret, anchor] = ["", [], null, 0, 0];
   },

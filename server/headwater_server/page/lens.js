@@ -38,6 +38,7 @@ export const lens = {
   },
 
   take(state) {
+    if ([...index.options].some(({ value }) => value === state.index)) index.value = state.index;
     top.value = state.top;
     if ([...score.options].some(({ value }) => value === state.score)) score.value = state.score;
     form.elements.sign.value = state.sign === "negative" ? "negative" : "positive";

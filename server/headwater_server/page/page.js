@@ -57,6 +57,10 @@ lens.onChange(({ target }) => {
   writeFragment(lens.state());
   session.look();
 });
+addEventListener("hashchange", () => {
+  lens.take(readFragment());
+  session.look();
+});
 byId("another").addEventListener("click", another);
 byId("whole").addEventListener("click", () => {
   answer.choose(null);

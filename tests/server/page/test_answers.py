@@ -165,6 +165,9 @@ def test_the_address_keeps_the_state_and_never_the_prompt(library, visit, find, 
     page.get_by_label("Beside BM25").check()
     expect(page.locator(".baseline")).to_be_visible()
     assert page.url.split("#")[1] == "top=4&score=cosine&sign=negative&compare=bm25"
+    page.evaluate("location.hash = '#top=2'")
+    expect(page.locator(".lists > .documents .document-id")).to_have_text(ids(asked(top_k=2)))
+    page.go_back()
     again = visit(library, f"#{page.url.split('#')[1]}")
     expect(again.get_by_label("against it")).to_be_checked()
     expect(again.get_by_label("Beside BM25")).to_be_checked()

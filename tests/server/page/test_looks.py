@@ -9,9 +9,11 @@ from headwater_server.guard import POLICY
 AXE = Axe()
 
 
-def test_nothing_moves_by_itself_and_the_first_paint_is_soon(library, visit, find):
+@pytest.mark.parametrize("upstream", [None, "http://127.0.0.1:1"])
+def test_nothing_moves_by_itself_and_the_first_paint_is_soon(live, open_books, visit, find, upstream):
+    server = live(open_books, upstream=upstream)
     for width in (360, 1280):
-        page = visit(library, "#compare=bm25", width=width)
+        page = visit(server, "#compare=bm25", width=width)
         find(page)
         page.wait_for_timeout(200)
         assert page.evaluate("window.shifted") == 0, width
