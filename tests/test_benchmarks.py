@@ -86,3 +86,13 @@ def test_the_server_withstands_attacks() -> None:
     assert not [status for status in report["statuses"] if int(status) >= 500]
     timed = "a key wrong in its last letter"  # depends on the machine
     assert not [short for short in report["falls_short"] if not short.startswith(timed)]
+
+
+@pytest.mark.slow
+def test_the_index_is_compared_with_plain_arithmetic_and_plain_files() -> None:
+    report = run_quick("index.py")
+    assert report["two_stage"]["documents"] == 20_000
+    assert report["ratios"]["recall at 10"] >= 0.99
+    assert report["ratios"]["memory of a larger build"] < 1.1
+    assert report["rows_of_few_bits"]["2 bits"]["bytes"] == 3_080
+    assert set(report["two_stage"]["growth"]) == {"5000", "10000", "20000"}

@@ -164,7 +164,8 @@ class FlatSearch:
         """
         rows = self._faiss.rev_swig_ptr(self._flat.get_xb(), len(self) * self._flat.d).reshape(len(self), self._flat.d)
         searched = len(self) if among is None else len(among)
-        step = max(1, BLOCK_BYTES // (4 * self._flat.d))
+        # Where they lie, rows cost no memory but their scores; those that are picked are copied.
+        step = max(1, BLOCK_BYTES // (4 * (len(queries) if among is None else self._flat.d)))
         for start in range(0, searched, step):
             stop = min(start + step, searched)
             block = np.arange(start, stop) if among is None else among[start:stop]

@@ -22,7 +22,7 @@ from torch import Tensor
 from headwater_indexer.codes.codes import Codes
 from headwater_indexer.codes.rounding import HalfCodes, LevelCodes
 from headwater_indexer.codes.trellis import TrellisCodes
-from headwater_indexer.codes.walk import has_numba
+from headwater_indexer.codes.walk import Walk, has_numba
 from headwater_indexer.durable import replacing
 from headwater_indexer.errors import DataError
 from headwater_indexer.tensors import reading_tensors
@@ -81,6 +81,8 @@ class Coder:
 
     def scorer(self, queries: Rows) -> Callable[[Records], Float32[np.ndarray, "queries rows"]]:
         """Estimates <q, v> for all queries and the rows of the records that it is given; prepares the queries once."""
+        if len(queries) == 1 and (walk := self._walk(queries[0])) is not None and walk.narrow:
+            return _along(walk)
         score = self._codes.scorer(torch.from_numpy(np.ascontiguousarray(queries)))
 
         def estimate(records: Records) -> Float32[np.ndarray, "queries rows"]:
@@ -92,10 +94,11 @@ class Coder:
 
     def few_scorer(self, query: Float32[np.ndarray, " width"]) -> Callable[[Records], Float32[np.ndarray, "1 rows"]]:
         """As `scorer`, for one query and too few rows to prepare tables for."""
-        walk = self._codes.walk(torch.from_numpy(np.ascontiguousarray(query))) if has_numba() else None
-        if walk is None:
-            return self.scorer(query[None])
-        return lambda records: (walk(records[:, HEADER_BYTES:]) * headers(records)["correction"])[None]
+        walk = self._walk(query)
+        return self.scorer(query[None]) if walk is None else _along(walk)
+
+    def _walk(self, query: Float32[np.ndarray, " width"]) -> Walk | None:
+        return self._codes.walk(torch.from_numpy(np.ascontiguousarray(query))) if has_numba() else None
 
     def decode(self, records: Records) -> Rows:
         """The rows that the records estimate influence by."""
@@ -124,6 +127,10 @@ def _codes(tensors: dict[str, Tensor]) -> Codes:
     if "levels" in tensors:
         return LevelCodes(order, tensors["levels"], width)
     return TrellisCodes(order, tensors["words"], width, int(tensors["bytes"]))
+
+
+def _along(walk: Walk) -> Callable[[Records], Float32[np.ndarray, "1 rows"]]:
+    return lambda records: (walk(records[:, HEADER_BYTES:]) * headers(records)["correction"])[None]
 
 
 def headers(records: Records) -> np.ndarray:

@@ -5,15 +5,20 @@ queries. For a thousand candidates of one query either costs more than the score
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float32, UInt8
 
 from headwater_indexer.signs.kernel import import_numba
+
+_NARROW = 2  # columns
+_SHARED = 256  # rows, from which cores share them
 
 
 @dataclass(frozen=True)
@@ -27,9 +32,24 @@ class Walk:
 
     def __call__(self, codes: UInt8[np.ndarray, "rows bytes"]) -> Float32[np.ndarray, " rows"]:
         """<q, s> for each row."""
+        if len(codes) < _SHARED:
+            return self._part(codes)
+        return np.concatenate(list(_pool().map(self._part, np.array_split(codes, torch.get_num_threads()))))
+
+    def _part(self, codes: UInt8[np.ndarray, "rows bytes"]) -> Float32[np.ndarray, " rows"]:
         found = np.empty(len(codes), dtype=np.float32)
         _kernel()(codes, self.step_bits, (1 << self.word_bits) - 1, self.book, self.query, found)
         return found
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it is quicker than tables for any number of rows: a step is of few columns."""
+        return len(self.book[0]) <= _NARROW
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="headwater-walk")
 
 
 @cache
