@@ -305,16 +305,17 @@ class BuildSteps:
             return SearchPart()
         spread = np.unique(np.linspace(0, len(store) - 1, 4 * QUERIES).astype(np.int64)).tolist()
         documents = store.by_ordinal(spread)
-        own, pairs = zip(
-            *halves(self.encoder, [(o, d.text) for o, d in zip(spread, documents, strict=True)]), strict=True
-        )
+        asked = halves(self.encoder, [(o, d.text) for o, d in zip(spread, documents, strict=True)])
+        if not asked:
+            self.progress.say("recall was not measured: no document has two halves of a word or more")
+            return SearchPart(plan="two-stage", candidates=FEWEST)
         with capturing(
             self.checkpoint.model, self.layers, projections, batch_tokens=self.options.batch_tokens
         ) as capture:
-            rows = whiten(capture([pair.window for pair in pairs])).numpy()
+            rows = whiten(capture([pair.window for _, pair in asked])).numpy()
         exact = open_exact(self.work, self.plan.width, plain=self.plan.exact)
         quick = open_two_stage(self.work, self.plan.width, plain=self.plan.exact, candidates=FEWEST)
-        found = measure(exact, quick, rows, own)
+        found = measure(exact, quick, rows, [ordinal for ordinal, _ in asked])
         self.progress.say(str(found))
         return SearchPart(
             plan="two-stage",

@@ -143,6 +143,13 @@ def test_a_build_of_few_documents_searches_exactly(checkpoint_folder: Path, corp
         Index.open(tmp_path / "i", plan="two-stage")
 
 
+def test_documents_of_one_word_are_searched_without_a_measure(checkpoint_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "words.jsonl").write_text("".join(f'{{"text": "river{n}stone"}}\n' for n in range(40)))
+    options = BuildOptions(rank=6, bits=4, plan="two-stage")
+    found = build_index(str(checkpoint_folder), str(tmp_path / "words.jsonl"), tmp_path / "i", options).search
+    assert (found.plan, found.queries, found.recall_at_10) == ("two-stage", 0, None)
+
+
 def test_a_build_that_was_killed_between_signs_and_rows_goes_on(
     checkpoint_folder: Path, corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
