@@ -1,22 +1,20 @@
 """What stands before the routes: request ids and the access line, security headers, hosts, and limits on bodies."""
 
 import asyncio
-import logging
 import re
 import secrets
 import time
-from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headwater_server import access
+from headwater_server.access import AccessLog, described
 from headwater_server.keys import PROBES
 from headwater_server.logs import where_it_failed
 from headwater_server.metrics import Metrics
 from headwater_server.problems import ProblemError, internal_error, problem_app, problem_response
 
-access = logging.getLogger("headwater.access")
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 # Nothing inline and nothing from another origin; the same for every answer, so that none is forgotten.
@@ -31,6 +29,8 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_SECURITY = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+_OURS = {name for name, _ in _SECURITY} | {b"x-request-id"}  # whatever an upstream says by these names
 
 
 class RequestContext:
@@ -39,6 +39,7 @@ class RequestContext:
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self.app = app
         self._metrics = metrics
+        self._access = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,51 +54,23 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                for name, value in SECURITY_HEADERS.items():
-                    headers[name] = value
+                kept = [header for header in message.get("headers", ()) if header[0].lower() not in _OURS]
+                message["headers"] = [*kept, *_SECURITY, (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
             await self.app(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001  the last one to see it: it becomes a 500 without a leak
-            access.error("failed: %s", where_it_failed(error), extra={"request_id": request_id})
+            access.log.error("failed: %s", where_it_failed(error), extra={"request_id": request_id})
             if not status:
                 await problem_response(internal_error(), request_id)(scope, receive, send_with_headers)
         finally:
             self._note(scope, request_id, status or 499, time.monotonic() - began)
 
     def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
-        method, route = _described(scope)
+        method, route = described(scope)
         self._metrics.requested(method, route, status, seconds)
-        _write_line(method, route, status, 1000 * seconds, request_id)
-
-
-def _described(scope: Scope) -> tuple[str, str]:
-    """Method and route; the route's template stands for the path, which may name a document or hold anything."""
-    route: Any = scope.get("route")
-    template = getattr(route, "path_format", None) or getattr(route, "path", None)
-    template = template or scope.get("headwater.route", "unmatched")
-    return (scope["method"] if scope["method"] in _METHODS else "other"), template
-
-
-def _write_line(method: str, template: str, status: int, milliseconds: float, request_id: str) -> None:
-    access.info(
-        "%s %s %d %.1f ms %s",
-        method,
-        template,
-        status,
-        milliseconds,
-        request_id,
-        extra={
-            "request_id": request_id,
-            "method": method,
-            "route": template,
-            "status": status,
-            "ms": round(milliseconds, 1),
-        },
-    )
+        self._access.write(method, route, status, 1000 * seconds, request_id)
 
 
 class HostCheck:
