@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headwater.types import AttributeRequest, Attribution, ExplainRequest, Explanation, Histogram, Timings
+from headwater_server import costs
 from headwater_server.answers import attribution, explanation
 from headwater_server.errors import IndexLacks, TextWithheld, TooLong, TooManyWanted, UnknownDocument
 from headwater_server.questions import characters, encode, texts, where
@@ -78,7 +78,7 @@ class Asking:
             pair = await self._encoded(question, index)
         watch.lap("encode")
         known = [ordinal for ordinal in ordinals if ordinal is not None]
-        cost = _tokens_of(index, 2 * len(known)) + len(pair.input_ids) * (1 + pair.counted_tokens * len(known))
+        cost = costs.of_explaining(index, pair, len(known), question.refine)
         work = _Work(lambda: index.explain(pair, known, refine=question.refine), cost)
         done = await self._by_worker(self._entry(index, pair, work, watch, slow=True), watch)
         return explanation(question, index, pair, done.values, watch.timings())
@@ -118,9 +118,8 @@ class Asking:
         if question.rescore is None or not found.ranked:
             return found
         ordinals = [hit.ordinal for hit in found.ranked[: question.rescore]]
-        work = _Work(
-            lambda: index.rescore([pair], [ordinals], refine=question.refine)[0], _tokens_of(index, len(ordinals))
-        )
+        cost = costs.of_rescoring(index, pair, len(ordinals), question.refine)
+        work = _Work(lambda: index.rescore([pair], [ordinals], refine=question.refine)[0], cost)
         done = await self._by_worker(self._entry(index, pair, work, watch, slow=True), watch)
         searched = len(index.documents) if among is None else len(among)
         return replace(found, ranked=rescored(question, index, row.values, ordinals, done.values, searched=searched))
@@ -196,11 +195,6 @@ class _Work:
 
     run: Callable[[], Any]
     cost: int
-
-
-def _tokens_of(index: "Index", documents: int) -> int:
-    """As many as so many documents have on average."""
-    return max(1, ceil(documents * index.manifest.tokens / max(1, index.manifest.documents)))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ Clock = Callable[[], float]
 _WINDOW = 64  # entries looked at when a batch is cut: enough to find like lengths, few enough to stay fair
 SEARCHED_AHEAD = 64  # questions whose search is not done while the model goes on; a row may take a megabyte
 TURNS = 1  # the same where both use the same cores: they would slow each other by a sixth
+LARGEST_PART = 4  # so many pieces of the longest work fill the queue
 _DROP_EVERY = 0.005  # seconds
 
 
@@ -66,7 +67,7 @@ class GradientQueue:
         self.clock = clock
         self.searched_ahead = SEARCHED_AHEAD
         self._entries: deque[Entry] = deque()
-        self._tokens = 0
+        self._tokens, self._room = 0, 0  # of what waits: for the model, and as the limit counts it
         self._running: list[Entry] = []
         self._arriving = 0
         self._searching: set[Entry] = set()
@@ -102,9 +103,9 @@ class GradientQueue:
     def put(self, entry: Entry) -> None:
         """Raises QueueFull or QueueClosed. A question longer than the whole queue is taken when nothing waits."""
         with self._changed:
-            self._check_room(entry.tokens)
+            self._check_room(self._room_of(entry))
             self._entries.append(entry)
-            self._tokens += entry.tokens
+            self._recount()
             self._changed.notify()
 
     def put_first(self, entry: Entry) -> None:
@@ -113,7 +114,7 @@ class GradientQueue:
             if self._closed:
                 raise QueueClosed
             self._entries.appendleft(entry)
-            self._tokens += entry.tokens
+            self._recount()
             self._changed.notify()
 
     def take(self) -> list[Entry]:
@@ -196,7 +197,7 @@ class GradientQueue:
             self._closed = True
             left = list(self._entries)
             self._entries.clear()
-            self._tokens = 0
+            self._recount()
             self._changed.notify_all()
         for entry in left:
             if entry.answer.set_running_or_notify_cancel():
@@ -216,8 +217,16 @@ class GradientQueue:
         held = len(self._entries) + len(self._searching) + arriving
         if not held:
             return False
-        held_tokens = self._tokens + sum(entry.tokens for entry in self._searching)
+        held_tokens = self._room + sum(entry.tokens for entry in self._searching)
         return held >= self.max_requests or held_tokens + tokens > self.max_tokens
+
+    def _room_of(self, entry: Entry) -> int:
+        """One piece of work may cost more than the whole queue; it is not to wait until that is empty for this."""
+        return entry.tokens if entry.work is None else min(entry.tokens, self.max_tokens // LARGEST_PART)
+
+    def _recount(self) -> None:
+        self._tokens = sum(entry.tokens for entry in self._entries)
+        self._room = sum(self._room_of(entry) for entry in self._entries)
 
     def _retry_after(self) -> int:
         """Seconds until what is ahead is through; model and search work side by side, so the slower one tells."""
@@ -239,13 +248,13 @@ class GradientQueue:
             else:
                 alive.append(entry)
         self._entries = alive
-        self._tokens = sum(entry.tokens for entry in alive)
+        self._recount()
 
     def _take(self, oldest: Entry) -> list[Entry]:
         """Its batch, out of the queue and into the model's hands; empty when all of it was cancelled meanwhile."""
         chosen = [oldest] if oldest.work is not None else self._cut(oldest)
         self._entries = deque(entry for entry in self._entries if entry not in chosen)
-        self._tokens = sum(entry.tokens for entry in self._entries)
+        self._recount()
         batch = [entry for entry in chosen if entry.answer.set_running_or_notify_cancel()]
         self._running += batch
         return batch

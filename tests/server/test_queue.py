@@ -17,6 +17,10 @@ class Clock:
         return self.now
 
 
+def work(cost):
+    return Entry(index=INDEX, pair=SimpleNamespace(input_ids=(0,)), deadline=1e9, work=lambda: None, cost=cost)
+
+
 def entry(tokens, *, index=INDEX, deadline=1e9):
     return Entry(index=index, pair=SimpleNamespace(input_ids=(0,) * tokens), deadline=deadline)
 
@@ -116,3 +120,27 @@ def test_closing_answers_what_waits_and_refuses_what_comes():
     with pytest.raises(QueueClosed):
         waiting.put(entry(1))
     assert waiting.take() == []
+
+
+def test_long_work_takes_a_part_of_the_room_and_all_of_its_time():
+    waiting = queue(max_tokens=100)
+    waiting.done(tokens=100, seconds=1.0)
+    waiting.put(entry(10))
+    for _ in range(3):
+        waiting.put(work(cost=100_000))
+    with pytest.raises(QueueFull) as refused:
+        waiting.put(work(cost=100_000))
+    assert refused.value.retry_after == 3001
+
+
+def test_questions_go_between_work_and_work_waits_its_turn():
+    waiting = queue()
+    long, other, asked = work(50), work(50), entry(5)
+    for one in (long, other, asked):
+        waiting.put(one)
+    assert waiting.take() == [long]
+    assert waiting.take_between() == [asked]
+    waiting.finished([asked])
+    assert waiting.take_between() == []
+    waiting.finished([long])
+    assert waiting.take() == [other]
