@@ -72,6 +72,15 @@ def serve(
     drain_timeout: Annotated[
         float | None, typer.Option(help="Seconds for answers under way after SIGTERM. [30]", rich_help_panel=_LIMITS)
     ] = None,
+    keep_attributions: Annotated[
+        int | None, typer.Option(help="Answers kept for GET /v1/attributions/ID. [1000]", rich_help_panel=_LIMITS)
+    ] = None,
+    keep_bytes: Annotated[
+        int | None, typer.Option(help="Bytes of those answers together. [67108864]", rich_help_panel=_LIMITS)
+    ] = None,
+    keep_seconds: Annotated[
+        float | None, typer.Option(help="How long they are kept. [3600]", rich_help_panel=_LIMITS)
+    ] = None,
     max_body_bytes: Annotated[
         int | None, typer.Option(help="Largest body; then 413. [1048576]", rich_help_panel=_LIMITS)
     ] = None,

@@ -61,7 +61,9 @@ class Engine:
         self.state: State = "loading"
         self.failure: BaseException | None = None
         self.library = Library()
-        self.kept = KeptAttributions()
+        self.kept = KeptAttributions(
+            max_count=settings.keep_attributions, max_bytes=settings.keep_bytes, max_age=settings.keep_seconds
+        )
         self.on_failure = on_failure
         self.on_answer: Callable[[Timings], None] = lambda _: None
         self.queue = GradientQueue(

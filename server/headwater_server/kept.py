@@ -1,4 +1,4 @@
-"""Attributions of chats, kept for a while under the id that the chat's header names; in memory, and bounded."""
+"""Attributions kept for a while under the ids that their answers or chats name; in memory, and bounded."""
 
 import asyncio
 import secrets
@@ -43,6 +43,13 @@ class KeptAttributions:
     def keep(self, answer: Attribution) -> None:
         """Under the id that it has, which `expect` gave."""
         self._settle(answer.id, answer.model_dump_json().encode())
+
+    def add(self, answer: Attribution) -> bytes:
+        """Keep what nobody has waited for. As JSON, as whoever asks for it later gets it too."""
+        body = answer.model_dump_json().encode()
+        self._kept[answer.id] = _Kept(self._clock())
+        self._settle(answer.id, body)
+        return body
 
     def fail(self, identity: str, why: ProblemError) -> None:
         """There will be no such attribution; asking for it gets the reason."""

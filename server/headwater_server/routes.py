@@ -55,10 +55,12 @@ _ATTRIBUTE: dict[str, Any] = {
 
 @router.post("/v1/attribute", operation_id="attribute", **_ATTRIBUTE)
 @router.post("/attribute", operation_id="attribute_short", **_ATTRIBUTE)
-async def attribute(question: AttributeRequest, engine: AskEngine, request: Request) -> Attribution | Response:
+async def attribute(question: AttributeRequest, engine: AskEngine, request: Request) -> Response:
     """Ranked by estimated influence, most influential first. A score is an estimate, and no proof."""
     answer = await unless_gone(request, engine.attribute(question))
-    return answer if answer is not None else Response(status_code=499)  # nobody is there to read it
+    if answer is None:
+        return Response(status_code=499)  # nobody is there to read it
+    return Response(engine.kept.add(answer), media_type="application/json")
 
 
 @router.post(
@@ -71,7 +73,12 @@ async def attribute(question: AttributeRequest, engine: AskEngine, request: Requ
 async def attribute_batch(batch: BatchRequest, engine: AskEngine, request: Request) -> BatchAttribution | Response:
     """Many questions, answered in their order, each with its own error."""
     outcomes = await unless_gone(request, engine.attribute_batch(batch.questions))
-    return batch_answer(outcomes) if outcomes is not None else Response(status_code=499)
+    if outcomes is None:
+        return Response(status_code=499)
+    for answer in outcomes:
+        if isinstance(answer, Attribution):
+            engine.kept.add(answer)
+    return batch_answer(outcomes)
 
 
 @router.post(
@@ -96,12 +103,12 @@ async def explain(question: ExplainRequest, engine: AskEngine, request: Request)
 )
 async def kept_attribution(
     attribution_id: Annotated[
-        str, Path(description="Id that a chat's X-Attribution-ID header names.", examples=["attr_2f8a1c"])
+        str, Path(description="The `id` of an answer, or a chat's X-Attribution-ID.", examples=["attr_2f8a1c"])
     ],
     engine: AskEngine,
     request: Request,
 ) -> Response:
-    """The attribution of a chat, kept for an hour; waited for while it is made. One that failed gives its reason."""
+    """An answer of before, kept for a while; a chat's is waited for while it is made, or gives why it failed."""
     answer = await unless_gone(request, engine.kept_attribution(attribution_id))
     return Response(answer, 200 if answer is not None else 499, media_type="application/json")
 

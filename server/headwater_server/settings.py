@@ -38,6 +38,10 @@ class Settings(UpstreamSettings):
     slow_request_timeout: float = Field(default=300.0, gt=0)  # with `rescore`, and to explain
     drain_timeout: float = Field(default=30.0, gt=0)  # for answers under way after SIGTERM
 
+    keep_attributions: int = Field(default=1_000, ge=0)  # answers to be had again under their ids; 0 keeps none
+    keep_bytes: int = Field(default=64 * 1024 * 1024, ge=0)  # of all of them together, as JSON
+    keep_seconds: float = Field(default=3600.0, gt=0)
+
     max_body_bytes: int = Field(default=1_048_576, ge=1)
     max_request_tokens: int | None = Field(default=None, ge=1)  # of a question; None for what the index takes
     max_characters: int = Field(default=200_000, ge=1)  # of prompt and response together, before tokenising

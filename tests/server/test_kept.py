@@ -100,3 +100,25 @@ def test_the_endpoint_gives_the_answer_that_was_kept(twin, live):
     found = server.client.get(f"/v1/attributions/{identity}")
     assert found.status_code == 200
     assert found.json() == named(expected, identity).model_dump(mode="json")
+
+
+def test_a_direct_answer_is_kept_as_it_was_given(twin, live):
+    server = live(twin(), keep_attributions=2)
+    answers = [server.ask(f"question {n}") for n in range(3)]
+    first, *others = [server.client.get(f"/v1/attributions/{one.json()['id']}") for one in answers]
+    assert (first.status_code, first.json()["error"]["code"]) == (404, "attribution_not_found")
+    assert [one.content for one in others] == [one.content for one in answers[1:]]
+
+
+def test_the_answers_of_a_batch_are_kept(twin, live):
+    server = live(twin())
+    questions = [{"prompt": "", "response": text, "top_k": 2} for text in ("one", " ", "three")]
+    answers = server.client.post("/v1/attribute/batch", json={"questions": questions}).json()["data"]
+    for one in (answers[0]["attribution"], answers[2]["attribution"]):
+        assert server.client.get(f"/v1/attributions/{one['id']}").json() == one
+
+
+def test_nothing_is_kept_where_that_is_wanted(twin, live):
+    server = live(twin(), keep_attributions=0)
+    assert server.client.get(f"/v1/attributions/{server.ask().json()['id']}").status_code == 404
+    assert len(server.engine.kept) == 0
