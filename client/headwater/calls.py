@@ -128,7 +128,7 @@ def reload(name: str = "default", *, timeout: float | None = None) -> Call[Index
 
 
 def attribution(id: str, *, timeout: float | None = None) -> Call[Attribution]:
-    """The attribution of a chat through the gateway, by the id in its X-Attribution-ID header; kept for an hour.
+    """An answer of before, by its `id`, or of a chat, by the id in its X-Attribution-ID header; kept for an hour.
 
     Waits for one that is still made. Raises APIStatusError with the reason of one that failed.
     """

@@ -176,6 +176,43 @@ def document(context: typer.Context, id: str, index: Index = "default", as_json:
 
 
 @app.command()
+def documents(
+    context: typer.Context,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Documents to print.")],
+    index: Index = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Print several training documents, one after the other; as JSON, `data` holds them."""
+    client: Client = context.obj
+    try:
+        records = [client.document(id, index=index) for id in ids]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if as_json:
+        typer.echo(json.dumps({"data": [record.model_dump(mode="json") for record in records]}, indent=2))
+        return
+    for number, record in enumerate(records):
+        if number:
+            typer.echo()
+        tell(record, as_json, table.document(record))
+
+
+@app.command()
+def attribution(
+    context: typer.Context,
+    id: Annotated[str, typer.Argument(help="Of an answer, or what a chat's X-Attribution-ID header says.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print an answer of before again, while the server keeps it; a chat's is waited for while it is made."""
+    client: Client = context.obj
+    try:
+        answer = client.attribution(id)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    tell(answer, as_json, table.attribution(answer))
+
+
+@app.command()
 def indexes(context: typer.Context, as_json: AsJson = False) -> None:
     """List the indexes that the server holds, with their models and methods."""
     client: Client = context.obj

@@ -39,7 +39,9 @@ def run_apart(*arguments: str, stdin: bytes = b"", **environment: str) -> subpro
 def test_every_command_and_option_is_documented():
     assert {command.callback.__name__ for command in app.registered_commands} == {
         "attribute",
+        "attribution",
         "document",
+        "documents",
         "explain",
         "reload",
         "indexes",
@@ -174,6 +176,36 @@ def test_document_prints_facts_and_the_whole_text(server, headwater, document):
     assert server.asked[0].path == "/v1/documents/a%2Fb%3Fc?index=plays"
     assert out.startswith("id: a/b?c\nsource: Hamlet\nyear: 1603\n\nWho?\n\n[b]word word")
     assert "word " * 100 + "[2J\nlast line\n" in out
+
+
+def test_documents_prints_each(server, headwater, document):
+    server.reply(document | {"id": "a"})
+    server.reply(document | {"id": "b"})
+    code, out, _ = headwater("documents", "a", "b", "--index", "plays")
+    assert (code, [one.path for one in server.asked]) == (0, [f"/v1/documents/{id}?index=plays" for id in "ab"])
+    assert out.startswith("id: a\n")
+    assert "\n\nid: b\n" in out
+
+
+def test_documents_are_one_list_in_json(server, headwater, document):
+    server.reply(document)
+    code, out, _ = headwater("documents", "a/b?c", "--json")
+    assert (code, [one["id"] for one in json.loads(out)["data"]]) == (0, ["a/b?c"])
+
+
+def test_documents_says_which_it_could_not_print(server, headwater, document):
+    server.reply(document)
+    server.reply({"error": {"message": "No such document.", "code": "document_not_found"}}, status=404)
+    code, out, err = headwater("documents", "a/b?c", "nobody")
+    assert (code, out) == (65, "")
+    assert "No such document." in err
+
+
+def test_attribution_prints_an_answer_of_before(server, headwater, attribution):
+    server.reply(attribution)
+    code, out, _ = headwater("attribution", "attr_1", "--json")
+    assert (code, server.asked[0].path) == (0, "/v1/attributions/attr_1")
+    assert json.loads(out)["data"][0]["document_id"] == attribution["data"][0]["document_id"]
 
 
 def test_indexes_and_health(server, headwater, index_info, monkeypatch):

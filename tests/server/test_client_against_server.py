@@ -1,8 +1,10 @@
 """The SDK asks a real server for everything that it can ask."""
 
+from urllib.parse import unquote
+
 import pytest
 
-from headwater import Client, UnprocessableEntityError
+from headwater import Client, UnprocessableEntityError, calls
 
 
 @pytest.fixture(scope="module")
@@ -31,3 +33,29 @@ def test_a_batch_and_an_explanation(client):
     assert sum(token.influence for token in explained.document) == pytest.approx(explained.score, rel=1e-2)
     with pytest.raises(UnprocessableEntityError, match="no token"):
         client.explain(prompt="", response="x", document_ids=["river/3"], span=(0, 1))
+
+
+def test_an_answer_can_be_had_again(client):
+    answer = client.attribute(**PAIR, top_k=2)
+    assert client.attribution(answer.id) == answer
+
+
+def test_the_sdk_asks_every_endpoint_that_is_not_the_operators_own(real_live):
+    api = real_live.client.get("/openapi.json").json()["paths"]
+    wanted = {
+        (method.upper(), path)
+        for path, operations in api.items()
+        for method, operation in operations.items()
+        if operation["tags"] != ["operations"] and path != "/attribute"  # the short name of /v1/attribute
+    }
+    asked = [
+        calls.attribute(**PAIR),
+        calls.attribute_batch([PAIR]),
+        calls.explain(**PAIR, document_ids=["x"]),
+        calls.attribution("{attribution_id}"),
+        calls.document("{document_id}"),
+        calls.indexes(),
+        calls.index("{name}"),
+        calls.reload("{name}"),
+    ]
+    assert {(call.method, unquote(call.path.partition("?")[0])) for call in asked} == wanted
