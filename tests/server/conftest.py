@@ -3,6 +3,8 @@
 import contextlib
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -204,6 +206,16 @@ def real_live(index_folder: Path) -> Iterator[Live]:
     with run_live({"default": lambda: Index.open(index_folder, device="cpu")}, Settings()) as server:
         assert server.engine.failure is None, server.engine.failure
         yield server
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[str]:
+    """The address of scripted_upstream.py, in a process of its own."""
+    script = Path(__file__).with_name("scripted_upstream.py")
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        process.kill()
 
 
 _PARTS = [

@@ -26,14 +26,20 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        asked = json.loads(body)
-        manner = asked["model"]
+        try:
+            asked = json.loads(body)
+        except ValueError:
+            asked = None
+        manner = asked.get("model") if isinstance(asked, dict) else None
+        if not isinstance(manner, str):
+            self.reply(400, {"error": {"message": "no model", "type": "t", "code": "c"}})
+            return
         if manner == "slow":
             time.sleep(0.4)
         if manner == "echo":
             headers = {name.lower(): value for name, value in self.headers.items()}
             self.reply(200, {"model": "twin", "path": self.path, "body": body.decode(), "headers": headers})
-        elif manner.isdecimal():
+        elif manner in ("400", "401", "404", "429", "500", "503"):
             self.reply(int(manner), {"error": {"message": "no", "type": "t", "code": "c"}}, **{"Retry-After": "7"})
         elif manner == "redirect":
             self.reply(307, {}, Location="http://127.0.0.1:1/elsewhere")
@@ -47,8 +53,12 @@ class Handler(BaseHTTPRequestHandler):
             self.stream(manner)
         else:
             message = {"role": "assistant", "content": "".join(WORDS)}
-            choice = {"index": 0, "message": message, "text": "".join(WORDS), "finish_reason": "stop"}
-            self.reply(200, {"id": "chat-1", "created": 1, "model": manner, "choices": [choice], "cost": 0.10})
+            choices = [{"index": 0, "message": message, "text": "".join(WORDS), "finish_reason": "stop"}]
+            if manner == "several":  # not in their order
+                choices.insert(0, {"index": 1, "message": {"role": "assistant", "content": "something else"}})
+            if manner == "calls-tool":
+                choices[0]["message"] = {"role": "assistant", "content": None, "tool_calls": [{"id": "call-1"}]}
+            self.reply(200, {"id": "chat-1", "created": 1, "model": manner, "choices": choices, "cost": 0.10})
 
     def stream(self, manner):
         model = "another" if manner == "impostor" else manner

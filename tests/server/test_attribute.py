@@ -151,3 +151,20 @@ def test_text_is_withheld_where_the_operator_says_so(twin, live):
     ):
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "text_withheld")
         assert "text of" not in refused.text
+
+
+HTML = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'
+
+
+def test_a_document_of_html_is_data_and_nothing_else(twin, live):
+    """No browser takes it for a page, even where somebody leads it there by a link."""
+    index = twin()
+    for document in index.documents.all:
+        document.text, document.source, document.metadata = HTML, HTML, {HTML: HTML}
+    server = live(index)
+    given, asked = server.client.get("/v1/documents/doc/1"), server.ask()
+    assert (given.json()["text"], asked.json()["data"][0]["text"]) == (HTML, HTML)
+    for answer in (given, asked):
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]

@@ -2,30 +2,20 @@
 
 import json
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import httpx2
 import pytest
 
 KEY = "a-key-of-enough-characters"
+MODELS = ("twin", "without-done", "errors", "babbles", "several", "calls-tool")
 SAID = "the river feeds the mill"
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    script = Path(__file__).with_name("scripted_upstream.py")
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as process:
-        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
-        process.kill()
 
 
 @pytest.fixture
 def gateway(twin, live, upstream):
     def start(index=None, **settings):
-        settings = {"upstream": upstream, "upstream_model": ("twin", "without-done", "errors", "babbles"), **settings}
+        settings = {"upstream": upstream, "upstream_model": MODELS, **settings}
         return live(index or twin(), **settings)
 
     return start
@@ -243,3 +233,43 @@ def test_the_gateway_is_described(gateway):
     api = gateway().client.get("/openapi.json").json()
     declared = set(api["paths"]["/v1/chat/completions"]["post"]["responses"])
     assert {"200", "400", "401", "408", "413", "415", "422", "500", "502", "503", "504", "4XX", "5XX"} <= declared
+
+
+def test_what_the_gateway_does_is_counted(gateway):
+    server = gateway(attribution_timeout=5)
+    assert chat(server, attribution={}).status_code == 200
+    assert chat(server, attribution={"top_k": 41}).status_code == 200
+    assert chat(server, "impostor", stream=True, attribution={}).status_code == 200
+    assert chat(server, "503").status_code == 503
+    assert chat(server, "hang-up").status_code == 502
+    with pytest.raises(httpx2.RemoteProtocolError):
+        chat(server, "dies", stream=True, attribution={})
+    told = server.client.get("/metrics").text.splitlines()
+    for line in (
+        'http_requests_total{method="POST",route="/v1/chat/completions",status="502"} 1.0',
+        'headwater_upstream_answers_total{status="200"} 4.0',
+        'headwater_upstream_answers_total{status="503"} 1.0',
+        'headwater_upstream_failure_total{reason="upstream_broke_off"} 2.0',
+        "headwater_upstream_first_byte_seconds_count 5.0",
+        "headwater_upstream_answer_seconds_count 4.0",
+        'headwater_gateway_attributions_total{status="completed"} 1.0',
+        'headwater_gateway_attributions_total{status="top_k_above_documents"} 1.0',
+        'headwater_gateway_attributions_total{status="unsupported_model"} 1.0',
+        'headwater_gateway_attributions_total{status="upstream_broke_off"} 1.0',
+    ):
+        assert line in told, line
+
+
+def test_of_several_choices_the_first_is_attributed_and_all_pass(gateway):
+    whole = chat(gateway(), "several", n=2, attribution={}).json()
+    assert [choice["message"]["content"] for choice in whole["choices"]] == ["something else", SAID]
+    alone = chat(gateway(), attribution={}).json()["attribution"]
+    assert whole["attribution"]["status"] == "completed"
+    assert whole["attribution"]["usage"] == alone["usage"]
+    assert [one["score"] for one in whole["attribution"]["data"]] == [one["score"] for one in alone["data"]]
+
+
+def test_an_answer_that_calls_a_tool_has_no_text_to_attribute(gateway):
+    answer = chat(gateway(), "calls-tool", attribution={}).json()
+    assert answer["choices"][0]["message"]["tool_calls"]
+    assert (answer["attribution"]["status"], answer["attribution"]["error"]["code"]) == ("failed", "empty_response")

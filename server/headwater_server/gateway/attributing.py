@@ -12,6 +12,7 @@ from headwater_server.engine import Engine
 from headwater_server.errors import DeadlinePassed
 from headwater_server.gateway.asked import Asked
 from headwater_server.gateway.heard import Heard
+from headwater_server.gateway.metrics import GatewayMetrics
 from headwater_server.logs import where_it_failed
 from headwater_server.problems import ProblemError, from_validation, internal_error, problem
 from headwater_server.refusals import REFUSALS
@@ -38,8 +39,10 @@ class FailedAttribution(Answer):
 class ChatAttribution:
     """One attribution, from the chat's first byte, when its id is told, to its end."""
 
-    def __init__(self, engine: Engine, asked: Asked) -> None:
+    def __init__(self, engine: Engine, asked: Asked, metrics: GatewayMetrics) -> None:
         self.id = engine.kept.expect()
+        self._metrics = metrics
+        self._settled = False
         self._engine = engine
         self._asked = asked
 
@@ -53,17 +56,24 @@ class ChatAttribution:
         except Exception as error:  # noqa: BLE001  a chat that works is worth more than its attribution
             return self.fail(_reason(error))
         self._engine.kept.keep(answer)
+        self._count("completed")
         return {**answer.model_dump(mode="json"), "status": "completed"}
 
     def fail(self, why: ProblemError) -> dict[str, Any]:
         """As `settle`. Nothing happens to an attribution that is settled."""
         self._engine.kept.fail(self.id, why)
+        self._count(why.code)
         failed = FailedAttribution(
             id=self.id,
             status="unsupported_model" if why.code == "unsupported_model" else "failed",
             error=problem(why.status_code, why.code, str(why.detail), param=why.param).error,
         )
         return failed.model_dump(mode="json")
+
+    def _count(self, status: str) -> None:
+        if not self._settled:
+            self._settled = True
+            self._metrics.attributed(status)
 
     def gone(self) -> None:
         """The client left, or the chat ended otherwise without its attribution."""
@@ -77,7 +87,8 @@ class ChatAttribution:
         try:
             question = AttributeRequest.model_validate({**options, **pair, "response": heard.text})
         except ValidationError as error:
-            raise from_validation(error.errors()) from None
+            found = [{**finding, "loc": ("body", *finding["loc"])} for finding in error.errors()]
+            raise from_validation(found) from None
         self._require_indexed_model(heard.model, question.index)
         answer = await self._engine.attribute(question)
         return answer.model_copy(update={"id": self.id})

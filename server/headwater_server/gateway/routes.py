@@ -12,6 +12,7 @@ from headwater_server.gateway.asked import Asked
 from headwater_server.gateway.attributing import ChatAttribution
 from headwater_server.gateway.heard import Heard
 from headwater_server.gateway.kinds import CHAT, COMPLETION, Kind
+from headwater_server.gateway.metrics import GatewayMetrics
 from headwater_server.gateway.passing import Passing, read_whole, streamed, untouched, whole, with_member
 from headwater_server.gateway.schema import completion_route, models_route
 from headwater_server.gateway.settings import UpstreamSettings
@@ -25,7 +26,7 @@ def gateway(settings: UpstreamSettings) -> APIRouter:
 
     @asynccontextmanager
     async def connections(app: FastAPI) -> AsyncIterator[None]:
-        app.state.upstream = Upstream(settings)
+        app.state.upstream = Upstream(settings, GatewayMetrics(app.state.engine.metrics.registry))
         yield
         await app.state.upstream.close()
 
@@ -44,8 +45,9 @@ def gateway(settings: UpstreamSettings) -> APIRouter:
     @router.get("/v1/models", operation_id="list_models", **models_route())
     async def models(request: Request) -> Response:
         """The upstream's models."""
-        answer = await unless_gone(request, _upstream(request).ask(request, "/models", b"", readable=False))
-        return _gone() if answer is None else Passing(answer, untouched(answer.aiter_raw()))
+        upstream = _upstream(request)
+        answer = await unless_gone(request, upstream.ask(request, "/models", b"", readable=False))
+        return _gone() if answer is None else Passing(answer, untouched(upstream.read(answer)))
 
     return router
 
@@ -53,29 +55,34 @@ def gateway(settings: UpstreamSettings) -> APIRouter:
 async def _complete(request: Request, kind: Kind) -> Response:
     require_json(request)
     asked = Asked.read(await request.body())
-    wanted = asked.options is not None
-    answer = await unless_gone(request, _upstream(request).ask(request, kind.path, asked.body, readable=wanted))
+    wanted, upstream = asked.options is not None, _upstream(request)
+    answer = await unless_gone(request, upstream.ask(request, kind.path, asked.body, readable=wanted))
     if answer is None:
         return _gone()
     if not wanted or answer.is_error:
-        return Passing(answer, untouched(answer.aiter_raw()))
+        return Passing(answer, untouched(upstream.read(answer)))
     engine = request.app.state.engine
-    attribution = ChatAttribution(engine, asked)
+    attribution = ChatAttribution(engine, asked, upstream.metrics)
     heard = Heard(kind, engine.settings.max_characters)
-    source = answer.aiter_raw()
+    source = upstream.read(answer)
     match _form(answer):
         case "text/event-stream":
             return Passing(answer, streamed(source, heard, attribution), attribution=attribution)
         case "application/json":
-            return await _whole(request, answer, heard, attribution)
+            return await _whole(request, answer, source, heard, attribution)
     heard.give_up("unreadable", "The language model's endpoint answered with neither JSON nor events.")
     await attribution.settle(heard)
     return Passing(answer, untouched(source), attribution=attribution)
 
 
-async def _whole(request: Request, answer: httpx2.Response, heard: Heard, attribution: ChatAttribution) -> Response:
+async def _whole(
+    request: Request,
+    answer: httpx2.Response,
+    source: AsyncIterator[bytes],
+    heard: Heard,
+    attribution: ChatAttribution,
+) -> Response:
     """The answer with its attribution in it; one that is too large for that, or no JSON object, as it came."""
-    source = answer.aiter_raw()
 
     async def attributed() -> tuple[bytes, bool]:
         body, complete = await read_whole(source)

@@ -47,7 +47,7 @@ def completion_route(name: str) -> dict[str, Any]:
                 "headers": {"X-Attribution-ID": _HEADER},
                 "description": "The answer, whole or streamed.",
             },
-            **errors(400, 408, 413, 415, 422, 502, 503, 504),
+            **_errors(400, 408, 413, 415, 422, 502, 503, 504),
             "4XX": _PASSED_ON,
             "5XX": _PASSED_ON,
         },
@@ -61,8 +61,16 @@ def models_route() -> dict[str, Any]:
         "response_model": None,
         "responses": {
             200: {"description": "The upstream's answer.", "content": {"application/json": {}}},
-            **errors(502, 503, 504),
+            **_errors(502, 503, 504),
             "4XX": _PASSED_ON,
             "5XX": _PASSED_ON,
         },
     }
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The server's own problems, and under the same statuses what the upstream says in its own way."""
+    described = errors(*statuses)
+    for response in described.values():
+        response["content"]["application/json"] = {}
+    return described

@@ -1,11 +1,14 @@
 """The language model's endpoint: one pool of connections, and every way in which it can fail as a problem."""
 
 import logging
+import time
+from collections.abc import AsyncIterator
 
 import httpx2
 from starlette.requests import Request
 
 from headwater_server.gateway.headers import to_upstream
+from headwater_server.gateway.metrics import GatewayMetrics
 from headwater_server.gateway.settings import UpstreamSettings, on_this_machine
 from headwater_server.problems import ProblemError
 
@@ -21,7 +24,8 @@ class UpstreamBrokeOff(Exception):
 class Upstream:
     """Asks the endpoint that was configured, and no other. Closed once."""
 
-    def __init__(self, settings: UpstreamSettings) -> None:
+    def __init__(self, settings: UpstreamSettings, metrics: GatewayMetrics) -> None:
+        self.metrics = metrics
         self.base_url = httpx2.URL(str(settings.upstream))
         self.timeout = httpx2.Timeout(settings.upstream_timeout, connect=CONNECT_TIMEOUT, pool=CONNECT_TIMEOUT)
         key = settings.upstream_key
@@ -55,14 +59,31 @@ class Upstream:
             content=body or None,
             extensions={"timeout": self.timeout.as_dict()},
         )
+        began = time.monotonic()
         try:
             answer = await self._http.send(sent, stream=True)
         except httpx2.RequestError as failure:
-            raise problem_of(failure) from None
+            raise self._counted(problem_of(failure)) from None
+        self.metrics.answered(answer.status_code, time.monotonic() - began)
         if about_us := self._about_us(answer.status_code):
             await answer.aclose()
-            raise about_us
+            raise self._counted(about_us)
+        answer.extensions["headwater.began"] = began
         return answer
+
+    async def read(self, answer: httpx2.Response) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises what httpx2 does."""
+        try:
+            async for data in answer.aiter_raw():
+                yield data
+        except httpx2.RequestError as failure:
+            self._counted(problem_of(failure))
+            raise
+        self.metrics.ended(time.monotonic() - answer.extensions["headwater.began"])
+
+    def _counted(self, problem: ProblemError) -> ProblemError:
+        self.metrics.failed(problem.code)
+        return problem
 
     async def close(self) -> None:
         await self._http.aclose()
