@@ -37,7 +37,7 @@ def test_a_batch_and_an_explanation(client):
 
 def test_an_answer_can_be_had_again(client):
     answer = client.attribute(**PAIR, top_k=2)
-    assert client.attribution(answer.id) == answer
+    assert client.attribution(answer.id).model_dump() == answer.model_dump()
 
 
 def test_the_sdk_asks_every_endpoint_that_is_not_the_operators_own(real_live):

@@ -87,9 +87,10 @@ def test_the_answers_of_a_batch_are_told_by_few_threads_at_a_time(twin, live):
 def test_many_refusals_are_summed_up_in_the_log(twin, live, wait_until, caplog):
     caplog.set_level(logging.INFO, logger="headwater.access")
     with full(live, twin, wait_until, max_queue_requests=1) as server:
+        began = time.monotonic()
         for _ in range(60):
             assert server.client.post("/v1/attribute", content=b"").status_code == 429
         said = [record.getMessage() for record in caplog.records]
-        assert 10 <= len([line for line in said if " 429 " in line]) <= 20  # in one second or two
+        assert 10 <= len([line for line in said if " 429 " in line]) <= 10 * (time.monotonic() - began + 2)
         wait_until(lambda: any("more requests were refused with 429" in one.getMessage() for one in caplog.records))
         assert "60.0" in server.client.get("/metrics").text.partition('route="/v1/attribute",status="429"}')[2][:6]
