@@ -59,7 +59,8 @@ class Case:
 def cases(folder: Path, options: BuildOptions) -> Iterator[Case]:
     """The four changes, one after the other, each done once undisturbed."""
     model, corpus, more = (str(folder / name) for name in ("model", "corpus.jsonl", "more.jsonl"))
-    unwanted = Unwanted(ids=[f"more-{n}" for n in range(3)] + [f"corpus-{n}" for n in range(0, DOCUMENTS, 5)])
+    ids = [f"more-{n}" for n in range(3)] + [f"corpus-{n}" for n in range(0, DOCUMENTS, 5)]
+    unwanted = Unwanted(ids=ids, may_be_missing=True)  # they are, where the kill came after it was done
     changes: dict[str, tuple[Callable[[Path], object], int]] = {
         "build": (lambda out: build_index(model, corpus, out, options, device="cpu"), DOCUMENTS // SHARD),
         "append": (lambda out: append_documents(out, [more], device="cpu"), ADDED // SHARD),
