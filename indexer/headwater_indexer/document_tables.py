@@ -87,9 +87,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 _WAY_OUT = {  # by primary result code
-    sqlite3.SQLITE_FULL: "the disk is full: free some space, or choose another --out",
+    sqlite3.SQLITE_FULL: "the disk is full: free some space, or choose another folder",
     sqlite3.SQLITE_IOERR: "the disk refused: see whether it works and has room, and the process's ulimit -f",
-    sqlite3.SQLITE_READONLY: "the file or its folder is read-only: choose another --out",
-    sqlite3.SQLITE_CANTOPEN: "its folder is missing or not yours to write in: choose another --out",
-    sqlite3.SQLITE_BUSY: "another build is writing to it: wait for it, or choose another --out",
+    sqlite3.SQLITE_READONLY: "the file or its folder is read-only: choose another folder",
+    sqlite3.SQLITE_CANTOPEN: "its folder is missing or not yours to write in: choose another folder",
+    sqlite3.SQLITE_BUSY: "another build is writing to it: wait for it, or choose another folder",
 }

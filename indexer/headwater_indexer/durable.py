@@ -11,14 +11,14 @@ from headwater_indexer.errors import StorageError
 
 PARTIAL = ".partial"
 _WAY_OUT = {
-    errno.ENOSPC: "the disk is full: free some space, or choose another --out",
-    errno.EDQUOT: "the disk quota is used up: free some space, or choose another --out",
+    errno.ENOSPC: "the disk is full: free some space, or choose another folder",
+    errno.EDQUOT: "the disk quota is used up: free some space, or choose another folder",
     errno.EFBIG: "the file would grow past the size limit of this process or file system: raise it (ulimit -f)",
-    errno.EROFS: "the file system is read-only: choose another --out",
-    errno.EACCES: "permission denied: choose another --out, or change the folder's owner",
-    errno.EPERM: "permission denied: choose another --out, or change the folder's owner",
-    errno.ENOTDIR: "a part of the path is a file: choose another --out",
-    errno.EEXIST: "a file of this name is in the way: choose another --out",
+    errno.EROFS: "the file system is read-only: choose another folder",
+    errno.EACCES: "permission denied: choose another folder, or change the folder's owner",
+    errno.EPERM: "permission denied: choose another folder, or change the folder's owner",
+    errno.ENOTDIR: "a part of the path is a file: choose another folder",
+    errno.EEXIST: "a file of this name is in the way: choose another folder",
 }
 
 

@@ -134,7 +134,7 @@ def test_a_folder_that_cannot_be_written(run: Run, checkpoint_folder: Path, corp
     out = write(tmp_path / "file", "in the way") / "index"
     code, _, err = run("build", "--model", checkpoint_folder, "--documents", corpus_file, "--out", out)
     assert code == 78
-    assert "a part of the path is a file: choose another --out" in err
+    assert "a part of the path is a file: choose another folder" in err
 
 
 def test_two_builds_in_one_folder(checkpoint_folder: Path, corpus_file: Path, tmp_path: Path, run: Run) -> None:
