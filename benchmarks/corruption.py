@@ -143,7 +143,9 @@ def doors(indexes: dict[str, Path]) -> dict[str, Door]:
         "FAISS": Door(exact.search, lambda: FlatSearch.open(exact.search, exact.norms)),
         "HDF5, rows": Door(exact.rows / "rows-00000.h5", lambda: rows.read(rows.manifest.shards[0])),
         "HDF5, codes": Door(codes.rows / "rows-00000.h5", lambda: records.read(records.manifest.shards[0])),
-        "manifest of rows": Door(exact.rows / "rows-manifest.json", lambda: list(ShardStore.open(exact.rows))),
+        "manifest of rows": Door(
+            exact.rows / "rows-manifest.json", lambda: list(ShardStore.open(exact.rows)), also=f"{exact.rows}/"
+        ),
         "norms": Door(exact.norms, lambda: FlatSearch.open(exact.search, exact.norms)),
         "projections": Door(exact.projections, lambda: Projections.load(exact.projections)),
         "whitener": Door(exact.whitener, lambda: Whitener.load(exact.whitener, layout)),

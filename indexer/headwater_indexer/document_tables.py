@@ -64,7 +64,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except sqlite3.ProgrammingError:
         raise
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter where a text is damaged
         raise IndexDamaged(
             f"{path}: cannot be read, it is damaged ({error}). Copy or build the index again."
         ) from error
