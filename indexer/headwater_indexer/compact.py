@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from headwater_indexer.baselines.bm25 import FullText
-from headwater_indexer.catalogue import Catalogue, open_catalogue
+from headwater_indexer.catalogue import Catalogue, numbering_of, open_catalogue
 from headwater_indexer.documents import DocumentStore, DocumentWriter
 from headwater_indexer.durable import flush, make_folder, storage_errors
 from headwater_indexer.estimate import check_disk
@@ -48,7 +48,9 @@ def compact(folder: Path, *, progress: Progress | None = None) -> Manifest:
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)
             raise
-        return switch(folder, succeeding(manifest, "compact", segments=(merged,), removed=None), keep=0)
+        gone = int((numbering_of(folder, manifest).removed < manifest.fitted_on).sum())
+        parts = {"segments": (merged,), "removed": None, "fitted_on": manifest.fitted_on - gone}
+        return switch(folder, succeeding(manifest, "compact", **parts), keep=0)
 
 
 def _merged(work: Workspace, manifest: Manifest, made: Workspace, progress: Progress) -> Segment:

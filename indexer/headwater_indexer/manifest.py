@@ -136,7 +136,7 @@ class Manifest(_Part):
     windows: WindowsPart
     search: SearchPart = SearchPart()
     width: int
-    fitted_on: int  # documents that there were when projections and Hessian were fitted
+    fitted_on: int  # stored documents, the first ones, that were there when projections and Hessian were fitted
     shared: tuple[File, ...]  # by the documents of all segments
     segments: tuple[Segment, ...]  # their documents are numbered one after the other
     removed: Removed | None = None
@@ -171,13 +171,13 @@ class Manifest(_Part):
     @property
     def summary(self) -> dict[str, int | float | str]:
         """What follows from the rest, for people."""
-        added = sum(segment.documents for segment in self.segments) - self.fitted_on
+        stored = sum(segment.documents for segment in self.segments)
         return {
             "version": self.version,
             "documents": self.documents,
             "tokens": self.tokens,
             "bytes": self.bytes,
-            "share_added_since_it_was_fitted": round(max(0, added) / max(1, self.documents), 4),
+            "share_added_since_it_was_fitted": round(1 - self.fitted_on / stored, 4),
         }
 
     @cached_property

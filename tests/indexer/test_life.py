@@ -156,6 +156,8 @@ def test_compact_erases_rows_and_texts_and_changes_nothing_else(
     for n in range(120):
         assert ((texts[n] in on_disk), (rows[n] in on_disk)) == ((n in LEFT),) * 2, n
     assert (len(made.segments), made.removed, made.documents) == (1, None, len(LEFT))
+    assert made.fitted_on == np.sum(LEFT < 70)
+    assert made.summary["share_added_since_it_was_fitted"] == pytest.approx(np.mean(LEFT >= 70), abs=1e-4)
     assert verify_index(folder) == made
     assert [manifest.number for manifest in history(folder)] == [made.number]
     named = {folder / file.path for file in made.files} | {folder / "manifest.json"}
