@@ -108,23 +108,28 @@ def falls_short(report: dict[str, Any]) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one visit of each size, and a small index")
+    parser.add_argument("--quick", action="store_true", help="one visit of each size")
     quick = parser.parse_args().quick
+    visits_each = 1 if quick else 5
     command = os.environ.get("LIGHTHOUSE") or shutil.which("lighthouse")
     with tempfile.TemporaryDirectory() as kept, sync_playwright() as playwright:
         chromium = find_chromium(playwright.chromium.executable_path)
         if chromium is None:
             sys.exit(f"nothing can be measured: {NONE}")
-        index = write_index(Path(kept), documents=100 if quick else 1000)
+        index = write_index(Path(kept), documents=100)
         [question] = questions(Path(kept) / "corpus.jsonl", 1)
         browser = playwright.chromium.launch(executable_path=chromium)
         with serving(index) as served:
             visits = {
-                name: summed([measure(browser, served, question, size) for _ in range(1 if quick else 5)])
+                name: summed([measure(browser, served, question, size) for _ in range(visits_each)])
                 for name, size in WIDTHS.items()
             }
             scores = lighthouse(command, chromium, served, Path(kept)) if command else None
-        report: dict[str, Any] = {**described(torch.device("cpu")), "browser": browser.version}
+        report: dict[str, Any] = {
+            **described(torch.device("cpu")),
+            "browser": browser.version,
+            "visits_of_each": visits_each,
+        }
         report |= {"visits": visits, "lighthouse": scores}
         browser.close()
     report["falls_short"] = falls_short(report)
