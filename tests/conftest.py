@@ -2,8 +2,9 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -187,3 +188,32 @@ def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def large_corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """6,000 documents: several shards."""
     return write_corpus(tmp_path_factory.mktemp("corpus") / "large.jsonl", 6000, seed=2)
+
+
+_SMALL_NODE = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
+_SOON = {"health_check_period_ms": 500, "health_check_timeout_ms": 500, "health_check_failure_threshold": 4}
+
+
+@pytest.fixture
+def start_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Any]]:
+    """`start_cluster(nodes)`: a Ray cluster of so many nodes of one CPU, each with processes of its own, and this
+    process connected to its first."""
+    ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python: nothing of clusters is tested")
+    from ray.cluster_utils import Cluster
+
+    for name, value in {"memory_monitor_refresh_ms": "0", "USAGE_STATS_ENABLED": "0"}.items():
+        monkeypatch.setenv(f"RAY_{name}", value)
+    made = []
+
+    def start(nodes: int) -> Any:
+        cluster = Cluster(initialize_head=True, head_node_args={**_SMALL_NODE, "_system_config": _SOON})
+        made.append(cluster)
+        for _ in range(nodes - 1):
+            cluster.add_node(**_SMALL_NODE)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        return cluster
+
+    yield start
+    ray.shutdown()
+    for cluster in made:
+        cluster.shutdown()

@@ -18,6 +18,8 @@ from headwater_indexer.codes.coder import HEADER_BYTES
 from headwater_indexer.corpus import Fields
 from headwater_indexer.documents import DocumentStore
 from headwater_indexer.durable import make_folder, replacing, storage_errors
+from headwater_indexer.engines.capturer import Capturer
+from headwater_indexer.engines.local import LocalEngine
 from headwater_indexer.errors import ConfigurationError, CorpusError
 from headwater_indexer.hessian import Whitener
 from headwater_indexer.index import load_checkpoint_of, named_layers
@@ -111,7 +113,9 @@ def _steps(
         rank=manifest.projection.rank, width=manifest.width, columns=rows.columns, code_bytes=codes, bits=rows.bits
     )
     encoder = Encoder(checkpoint.tokenizer, windows.max_length)
-    return BuildSteps(checkpoint, encoder, named_layers(checkpoint, manifest), same, plan, part, progress)
+    layers = named_layers(checkpoint, manifest)
+    here = LocalEngine(Capturer.of(checkpoint, encoder, layers, same))
+    return BuildSteps(checkpoint, encoder, layers, same, plan, part, here, progress)
 
 
 def _fingerprint(manifest: Manifest, corpora: Sequence[str], options: AppendOptions) -> str:

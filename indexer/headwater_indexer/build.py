@@ -9,6 +9,10 @@ from pathlib import Path
 from headwater_indexer.build_steps import BuildSteps
 from headwater_indexer.checkpoint import load_checkpoint
 from headwater_indexer.durable import storage_errors
+from headwater_indexer.engines.capturer import Capturer
+from headwater_indexer.engines.choosing import opened
+from headwater_indexer.engines.cluster import import_ray
+from headwater_indexer.engines.options import EngineOptions
 from headwater_indexer.layers import Layer, select_layers
 from headwater_indexer.manifest import Manifest
 from headwater_indexer.options import BuildOptions, fingerprint
@@ -28,17 +32,22 @@ def build_index(
     device: str = "auto",
     overwrite: bool = False,
     keep_gradients: bool = False,
+    engine: EngineOptions | None = None,
     memory: int | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Builds the index of `documents` (a file, a folder, or a dataset's name) for `model` in the folder `out`.
 
     `memory` is what the process, and one that serves the index, may hold in bytes; the build ends before it takes more.
+    `engine` tells where documents are captured; what is built is the same.
     The same call after an interruption resumes, and after success returns at once. Raises HeadwaterError with what
     was wrong, where, and what to do; what was finished stays in the folder.
     """
     options = options or BuildOptions()
     progress = progress or Silent()
+    cluster = engine or EngineOptions()
+    if cluster.engine == "ray":
+        import_ray()
     import_faiss()  # a missing package is told before the work, not after it
     with working_in(out) as work, storage_errors(out):
         checkpoint = load_checkpoint(
@@ -56,20 +65,22 @@ def build_index(
         if (done := work.begin(inputs, overwrite=overwrite)) is not None:
             progress.say(f"{out} is already built from these inputs")
             return done
-        build = BuildSteps(checkpoint, encoder, layers, options, options.rows(layers), work, progress)
-        store = build.read(documents)
-        build.estimate(store, everything=keep_gradients, memory=memory)
-        build.plan_search(store, memory)
-        projections = build.project(store)
-        whiten = build.fit_hessian(store, projections, everything=keep_gradients)
-        rows = build.rows(store, projections, whiten, keep_gradients=keep_gradients)
-        without_gradient = build.index(rows)
-        build.factors(store)
-        build.baselines(store)
-        search = build.measure_recall(store, projections, whiten)
-        segment = build.segment(store, inputs, without_gradient, keep_gradients=keep_gradients)
-        manifest = build.describe(segment, projections.layout.width, search)
-        return work.finish(manifest, keep_gradients=keep_gradients)
+        capturer = Capturer.of(checkpoint, encoder, layers, options)
+        with opened(capturer, cluster, device=device, gradient_checkpointing=options.gradient_checkpointing) as there:
+            build = BuildSteps(checkpoint, encoder, layers, options, options.rows(layers), work, there, progress)
+            store = build.read(documents)
+            build.estimate(store, everything=keep_gradients, memory=memory)
+            build.plan_search(store, memory)
+            projections = build.project(store)
+            whiten = build.fit_hessian(store, projections, everything=keep_gradients)
+            rows = build.rows(store, projections, whiten, keep_gradients=keep_gradients)
+            without_gradient = build.index(rows)
+            build.factors(store)
+            build.baselines(store)
+            search = build.measure_recall(store, projections, whiten)
+            segment = build.segment(store, inputs, without_gradient, keep_gradients=keep_gradients)
+            manifest = build.describe(segment, projections.layout.width, search)
+            return work.finish(manifest, keep_gradients=keep_gradients)
 
 
 def _say_clipped(layers: Sequence[Layer], rank: int, progress: Progress) -> None:

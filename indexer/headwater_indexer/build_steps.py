@@ -1,16 +1,15 @@
 """The steps of a build. Each looks first whether it has been done, and leaves what it made in the folder."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 
 from headwater_indexer.baselines.bm25 import FullText
 from headwater_indexer.baselines.hidden_states import HiddenStates
@@ -24,10 +23,10 @@ from headwater_indexer.corpus import read_documents
 from headwater_indexer.documents import DocumentStore, DocumentWriter
 from headwater_indexer.durable import flush
 from headwater_indexer.ekfac.fitting import fit_factors
+from headwater_indexer.engines.engine import Engine, Recipe, Stored
 from headwater_indexer.errors import CorpusError
 from headwater_indexer.estimate import Estimate, check_disk, check_memory, estimate_build, measure_rate
 from headwater_indexer.gradients import (
-    document_rows,
     hessian_shards,
     sample_windows,
     shard_ranges,
@@ -48,7 +47,7 @@ from headwater_indexer.manifest import (
 )
 from headwater_indexer.measured_recall import FEWEST, QUERIES, halves, measure
 from headwater_indexer.memory import resident
-from headwater_indexer.moments import measure_moments, sample_tokens
+from headwater_indexer.moments import mean_moments, sample_tokens
 from headwater_indexer.options import BuildOptions
 from headwater_indexer.plan import Rows, choose
 from headwater_indexer.progress import Progress, counted
@@ -62,6 +61,7 @@ from headwater_indexer.windows import Encoder
 from headwater_indexer.workspace import Workspace
 
 PROBE_TOKENS = (1024, 8192)  # the fewest and the most that are captured before the build, to tell how long it takes
+MOMENT_PARTS = 8  # whose sums are taken apart, on one machine as on many, so that they are the same
 PROBE_SHARE = 64  # one in so many of the corpus's tokens, between the two
 
 
@@ -75,6 +75,7 @@ class BuildSteps:
     options: BuildOptions
     plan: RowPlan
     work: Workspace
+    engine: Engine
     progress: Progress
 
     def read(self, *corpora: str) -> DocumentStore:
@@ -121,7 +122,7 @@ class BuildSteps:
             documents=len(store),
             windows=store.windows(),
             tokens=store.tokens(),
-            tokens_per_second=rate,
+            tokens_per_second=rate * self.engine.workers,
             keep_gradients=everything,
         )
         self.progress.say(str(estimate))
@@ -152,7 +153,7 @@ class BuildSteps:
                 tokens = sample_tokens(self.layers, corpus=store.tokens(), at_most=options.moment_tokens)
                 sample = self._sample(store, tokens)
                 with self.progress.step("second moments", len(sample), "batch") as step:
-                    moments = measure_moments(self.checkpoint.model, self.layers, counted(sample, step))
+                    moments = mean_moments(self.engine.moments(_in_parts(sample), step))
             make_projections(
                 options.projection, self.layers, rank=self.plan.rank, seed=options.seed, moments=moments
             ).save(path)
@@ -179,9 +180,9 @@ class BuildSteps:
         gradients = ShardStore(self.work.gradients, width=width)
         wanted = hessian_shards(self.options, len(store), width, everything=everything)
         missing = [shard_ranges(len(store), width)[number] for number in wanted[len(gradients.manifest.shards) :]]
-        with self.capturing_rows(store, projections, "gradients", missing) as rows_of:
-            for ordinals in missing:
-                gradients.append(rows_of(ordinals))
+        with self.capturing_rows(store, Recipe(projections=projections), "gradients", missing) as blocks:
+            for made in blocks:
+                gradients.append(made.rows)
         return gradients
 
     def rows(
@@ -200,14 +201,14 @@ class BuildSteps:
         ranges = list(enumerate(shard_ranges(len(store), width)))
         missing = ranges[len(rows.manifest.shards) :]
         captured = [ordinals for number, ordinals in missing if number not in on_disk]
-        with self.capturing_rows(store, projections, "rows", captured) as rows_of:
-            for number, ordinals in missing:
+        recipe = Recipe(projections=projections, whiten=whiten, coder=coder, signs=signs)
+        with self.capturing_rows(store, recipe, "rows", captured) as blocks:
+            for number, _ in missing:
                 shard = on_disk.get(number)
-                block = rows_of(ordinals) if shard is None else gradients.read(shard)
-                whitened = whiten(torch.from_numpy(block)).numpy()
-                if signs is not None and kept_signs is not None and number == len(kept_signs.manifest.shards):
-                    kept_signs.append(signs.encode(whitened))
-                rows.append(whitened if coder is None else coder.encode(whitened))
+                made = next(blocks) if shard is None else recipe.stored(gradients.read(shard))
+                if kept_signs is not None and made.signs is not None and number == len(kept_signs.manifest.shards):
+                    kept_signs.append(made.signs)
+                rows.append(made.rows)
         if not keep_gradients:
             for shard in gradients.manifest.shards:
                 gradients.discard(shard)
@@ -225,24 +226,15 @@ class BuildSteps:
 
     @contextmanager
     def capturing_rows(
-        self, store: DocumentStore, projections: Projections, name: str, shards: Sequence[range]
-    ) -> Iterator[Callable[[range], Float32[np.ndarray, "documents width"]]]:
-        """Gives a function from ordinals to their documents' projected gradients."""
-        options = self.options
+        self, store: DocumentStore, recipe: Recipe, name: str, shards: Sequence[range]
+    ) -> Iterator[Iterator[Stored]]:
+        """Gives what is stored of each shard, in their order."""
         tokens = sum(store.tokens(ordinals.stop) - store.tokens(ordinals.start) for ordinals in shards)
-        with (
-            self.progress.step(name, tokens, "tok") as step,
-            capturing(self.checkpoint.model, self.layers, projections, batch_tokens=options.batch_tokens) as capture,
-        ):
-            yield lambda ordinals: document_rows(
-                capture,
-                self.encoder,
-                store,
-                ordinals,
-                projections.layout.width,
-                long=options.long_documents,
-                step=step,
-            )
+        documents = (store.by_ordinal(ordinals) for ordinals in shards)
+        with self.progress.step(name, tokens, "tok") as step:
+            blocks = self.engine.blocks(documents, recipe, step)
+            with closing(blocks):
+                yield blocks
 
     def index(self, rows: ShardStore) -> int:
         """The search index, where rows are not codes, which are searched as they are; returns how many documents have
@@ -358,3 +350,9 @@ class BuildSteps:
     def _sample(self, store: DocumentStore, tokens: int) -> list[Batch]:
         windows = sample_windows(self.encoder, store, tokens=tokens, long=self.options.long_documents)
         return list(cutting(self.checkpoint.model)(windows, self.options.batch_tokens))
+
+
+def _in_parts(sample: Sequence[Batch]) -> list[Sequence[Batch]]:
+    """Successive batches in MOMENT_PARTS parts, or in as many as there are batches."""
+    cuts = [len(sample) * part // MOMENT_PARTS for part in range(MOMENT_PARTS + 1)]
+    return [sample[start:stop] for start, stop in pairwise(cuts) if start < stop]

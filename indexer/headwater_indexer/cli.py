@@ -13,7 +13,8 @@ import typer
 
 from headwater_indexer import evaluation_commands, explain_command, export_commands, life_commands
 from headwater_indexer.checkpoint import quiet_loading
-from headwater_indexer.command_options import Device, Documents, Model, Revision, taking_build_options
+from headwater_indexer.command_options import Device, Documents, Model, Revision, taking, taking_build_options
+from headwater_indexer.engines.options import EngineOptions
 from headwater_indexer.errors import HeadwaterError
 from headwater_indexer.memory import parse_size
 from headwater_indexer.options import BuildOptions, ScoreMethod
@@ -25,8 +26,10 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 
 @app.command()
 @taking_build_options
+@taking("engine", EngineOptions)
 def build(
     options: BuildOptions,
+    engine: EngineOptions,
     model: Model,
     documents: Documents,
     out: Annotated[Path, typer.Option(help="Folder of the index.")],
@@ -53,6 +56,7 @@ def build(
         overwrite=overwrite,
         keep_gradients=keep_gradients,
         memory=None if memory is None else parse_size(memory),
+        engine=engine,
         progress=TerminalProgress(),
     )
     typer.echo(

@@ -2,6 +2,7 @@
 
 HeadwaterError                       exit code 1, at run time
 ├── NonFiniteGradient                1   a loss or gradient that is not a number
+├── ClusterError                     69  workers of a cluster that cannot be had, or were lost
 ├── UsageError                       2   options that contradict one another
 ├── DataError                        65  what was read is not what it should be
 │   ├── CorpusError                      a document: file, line and reason
@@ -26,6 +27,12 @@ class NonFiniteGradient(HeadwaterError):
     def __init__(self, message: str, *, position: int | None = None) -> None:
         super().__init__(message)
         self.position = position
+
+
+class ClusterError(HeadwaterError):
+    """A cluster that cannot be joined, or whose workers are lost."""
+
+    exit_code = 69
 
 
 class UsageError(HeadwaterError):

@@ -34,7 +34,7 @@ class Estimate:
     row: str
     row_bytes: int
     disk_bytes: int  # at its peak, beside the documents
-    moments_bytes: int  # of memory; 0 when the projections need none
+    moments_bytes: int  # of memory, for a part's and for those of all; 0 when the projections need none
     hessian_bytes: int  # of memory
     factor_bytes: int  # of memory and of disk; 0 when no candidates are to be scored again
     shard_bytes: int  # of the rows that are captured together, in float32
@@ -90,7 +90,7 @@ def estimate_build(
         row_bytes=plan.bytes,
         # A shard of the gradients that the Hessian is fitted on goes as its whitened rows come.
         disk_bytes=plan.bytes * documents + 4 * plan.width * kept + factors,
-        moments_bytes=moments_bytes(layers) if sampled else 0,
+        moments_bytes=2 * moments_bytes(layers) if sampled else 0,
         hessian_bytes=hessian,
         factor_bytes=factors,
         shard_bytes=4 * plan.width * min(documents, shard_size(plan.width)),

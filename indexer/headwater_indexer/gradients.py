@@ -1,12 +1,13 @@
 """A corpus into rows: one row a document, the sum of its windows' projected gradients, shard by shard."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 
 from headwater_indexer.capture import Capture
+from headwater_indexer.corpus import Document
 from headwater_indexer.documents import Documents
 from headwater_indexer.errors import NonFiniteGradient
 from headwater_indexer.options import BuildOptions
@@ -49,8 +50,7 @@ def documents_for_hessian(options: BuildOptions, documents: int, width: int, *, 
 def document_rows(
     capture: Capture,
     encoder: Encoder,
-    documents: Documents,
-    ordinals: range,
+    documents: Sequence[Document],
     width: int,
     *,
     long: LongDocuments,
@@ -63,19 +63,18 @@ def document_rows(
     """
     windows: list[Window] = []
     owners: list[int] = []
-    found = documents.by_ordinal(list(ordinals))
-    for place, document in enumerate(found):
+    for place, document in enumerate(documents):
         own = encoder.document(document, long=long)
         windows += own
         owners += [place] * len(own)
-    rows = torch.zeros(len(ordinals), width)
+    rows = torch.zeros(len(documents), width)
     owner_of = torch.tensor(owners, dtype=torch.int64)
     try:
         for order, batch_rows in capture.batches(windows):
             rows.index_add_(0, owner_of[order], batch_rows)
             step.advance(sum(len(windows[place].input_ids) for place in order))
     except NonFiniteGradient as error:
-        culprit = found[owners[error.position or 0]]
+        culprit = documents[owners[error.position or 0]]
         raise NonFiniteGradient(f"document {culprit.id!r}: {error}") from error
     return rows.numpy()
 

@@ -26,6 +26,14 @@ class Moments:
     output: Float[Tensor, "out_dim out_dim"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class MomentSums:
+    """The sums of which Moments are means, over some of the tokens."""
+
+    by_layer: dict[str, Moments]
+    tokens: int
+
+
 def moments_bytes(layers: Sequence[Layer]) -> int:
     """Memory that measuring the moments of these layers takes, in bytes."""
     return sum(4 * (layer.in_dim**2 + layer.out_dim**2) for layer in layers)
@@ -39,10 +47,12 @@ def sample_tokens(layers: Sequence[Layer], *, corpus: int, at_most: int) -> int:
 
 
 def measure_moments(model: PreTrainedModel, layers: Sequence[Layer], batches: Iterable[Batch]) -> dict[str, Moments]:
-    """The second moments over all tokens of `batches`, padding left out, accumulated in float32.
+    """The second moments over all tokens of `batches`, padding left out. Raises as `mean_moments` does."""
+    return mean_moments([sum_moments(model, layers, batches)])
 
-    Raises NonFiniteGradient with the layer's name when they are not finite.
-    """
+
+def sum_moments(model: PreTrainedModel, layers: Sequence[Layer], batches: Iterable[Batch]) -> MomentSums:
+    """Over all tokens of `batches`, padding left out, accumulated in float32."""
     device = model.device
     inputs = {layer.name: torch.zeros(layer.in_dim, layer.in_dim, device=device) for layer in layers}
     outputs = {layer.name: torch.zeros(layer.out_dim, layer.out_dim, device=device) for layer in layers}
@@ -63,17 +73,32 @@ def measure_moments(model: PreTrainedModel, layers: Sequence[Layer], batches: It
             mask = batch.attention_mask.to(device).bool()
             run(batch.to(device))
             tokens += int(mask.sum())
-    moments = {
-        layer.name: Moments(input=inputs[layer.name].div_(tokens).cpu(), output=outputs[layer.name].div_(tokens).cpu())
-        for layer in layers
-    }
-    for name, moment in moments.items():
+    sums = {layer.name: Moments(input=inputs[layer.name].cpu(), output=outputs[layer.name].cpu()) for layer in layers}
+    return MomentSums(by_layer=sums, tokens=tokens)
+
+
+def mean_moments(parts: Iterable[MomentSums]) -> dict[str, Moments]:
+    """The means over the tokens of all parts, which are added in their order: the same wherever each was summed.
+
+    Raises NonFiniteGradient with the layer's name when they are not finite.
+    """
+    every = iter(parts)
+    first = next(every)
+    total, tokens = first.by_layer, first.tokens
+    for part in every:
+        tokens += part.tokens
+        for name, more in part.by_layer.items():
+            total[name].input.add_(more.input)
+            total[name].output.add_(more.output)
+    for name, moment in total.items():
+        moment.input.div_(tokens)
+        moment.output.div_(tokens)
         if not (moment.input.isfinite().all() and moment.output.isfinite().all()):
             raise NonFiniteGradient(
                 f"the second moments of layer {name} are not finite: the model overflows in its number format. "
                 "Try --dtype float32."
             )
-    return moments
+    return total
 
 
 def _counted(mask: Bool[Tensor, "batch time"], routed: Routed | None) -> Bool[Tensor, "..."]:

@@ -11,6 +11,9 @@ from headwater_indexer.build_steps import BuildSteps
 from headwater_indexer.checkpoint import load_checkpoint
 from headwater_indexer.documents import DocumentStore
 from headwater_indexer.durable import storage_errors
+from headwater_indexer.engines.capturer import Capturer
+from headwater_indexer.engines.engine import Recipe
+from headwater_indexer.engines.local import LocalEngine
 from headwater_indexer.errors import DataError
 from headwater_indexer.gradients import shard_ranges
 from headwater_indexer.layers import watchable_layers
@@ -58,7 +61,8 @@ def import_bergson(
             progress.say(f"{out} is already built from these inputs")
             return done
         encoder = Encoder(checkpoint.tokenizer, options.window_length(checkpoint))
-        build = BuildSteps(checkpoint, encoder, layers, options, options.rows(layers), work, progress)
+        engine = LocalEngine(Capturer.of(checkpoint, encoder, layers, options))
+        build = BuildSteps(checkpoint, encoder, layers, options, options.rows(layers), work, engine, progress)
         there = build.read(documents)
         if len(there) != len(stored):
             raise DataError(f"{store} holds {len(stored)} rows, and {documents} {len(there)} documents")
@@ -85,8 +89,8 @@ def _compare(build: BuildSteps, there: DocumentStore, projections: Projections, 
     """Raises DataError where a document's gradient is not, but for its length, what the store has for it."""
     for ordinal in np.unique(np.linspace(0, len(there) - 1, TRIED).astype(int)).tolist():
         one = range(ordinal, ordinal + 1)
-        with build.capturing_rows(there, projections, "comparison", [one]) as rows_of:
-            ours, theirs = rows_of(one)[0].astype(np.float64), stored.rows(one)[0].astype(np.float64)
+        with build.capturing_rows(there, Recipe(projections=projections), "comparison", [one]) as blocks:
+            ours, theirs = next(blocks).rows[0].astype(np.float64), stored.rows(one)[0].astype(np.float64)
         lengths = np.linalg.norm(ours) * np.linalg.norm(theirs)
         if lengths > 0 and ours @ theirs / lengths < LIKENESS:
             (document,) = there.by_ordinal([ordinal])

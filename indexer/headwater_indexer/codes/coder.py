@@ -106,6 +106,10 @@ class Coder:
         found: Rows = decoded * headers(records)["correction"][:, None]
         return found
 
+    def to(self, device: torch.device) -> "Coder":
+        """The same codes, encoded on another device."""
+        return Coder(_codes({name: tensor.to(device) for name, tensor in self._codes.tensors().items()}), device)
+
     def save(self, path: Path) -> None:
         tensors = {name: tensor.contiguous() for name, tensor in self._codes.tensors().items()}
         with replacing(path) as aside:

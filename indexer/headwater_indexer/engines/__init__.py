@@ -1,0 +1,1 @@
+"""Where a build captures: in this process, or in the workers of a Ray cluster."""
