@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from headwater_indexer import evaluation_commands, explain_command, export_commands, life_commands
+from headwater_indexer import evaluation_commands, explain_command, export_commands, life_commands, storage_commands
 from headwater_indexer.checkpoint import quiet_loading
 from headwater_indexer.command_options import Device, Documents, Model, Revision, taking, taking_build_options
 from headwater_indexer.engines.options import EngineOptions
@@ -164,6 +164,8 @@ for command in (
     life_commands.rollback,
     export_commands.stats,
     export_commands.export,
+    storage_commands.push,
+    storage_commands.pull,
 ):
     app.command()(command)
 app.command("import")(export_commands.import_store)

@@ -15,7 +15,8 @@ Model = Annotated[str, typer.Option(help="Folder of a causal language model or a
 Documents = Annotated[
     str,
     typer.Option(
-        help="JSONL (.gz, .zst), CSV, Parquet, a folder of text files, or a Hugging Face dataset: a folder or a name."
+        help="JSONL (.gz, .zst), CSV, Parquet, a folder of text files, or a Hugging Face dataset: a folder or a name. "
+        "Files and folders may be URLs (s3://, gs://)."
     ),
 ]
 Revision = Annotated[str | None, typer.Option(help="Commit, tag or branch of the model on the hub.")]

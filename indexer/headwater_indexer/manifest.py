@@ -23,6 +23,7 @@ FORMAT = "headwater-index"
 FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 ZEROS = "0" * 64
+FileText = bytes  # named here: manifests have a property `bytes`
 Change = Literal["build", "append", "remove", "compact", "rollback"]
 
 
@@ -212,7 +213,11 @@ class Manifest(_Part):
     @classmethod
     def read_file(cls, path: Path) -> "Manifest":
         """The manifest in a file. Raises FileNotFoundError, and IndexDamaged for what is not a whole manifest."""
-        text = path.read_bytes()
+        return cls.parse(path.read_bytes(), str(path))
+
+    @classmethod
+    def parse(cls, text: FileText, path: str) -> "Manifest":
+        """That of a file's bytes; `path` is what messages call it. Raises IndexDamaged likewise."""
         try:
             head = _Head.model_validate_json(text)
             if (head.format, head.format_version) != (FORMAT, FORMAT_VERSION):

@@ -15,6 +15,8 @@ from headwater_indexer.hessian import HessianKind
 from headwater_indexer.layers import Layer
 from headwater_indexer.plan import AskedPlan
 from headwater_indexer.projection import ProjectionKind
+from headwater_indexer.storage.corpora import stamp_of
+from headwater_indexer.storage.remote import is_url
 from headwater_indexer.windows import LongDocuments
 
 ScoreMethod = Literal["influence", "hybrid", "bm25", "hidden-states"]
@@ -115,8 +117,10 @@ def fingerprint(options: BuildOptions, checkpoint: Checkpoint, documents: str) -
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def stamp(documents: str) -> list[tuple[str, int, int]] | str:
+def stamp(documents: str) -> list[tuple[str, int, int]] | list[tuple[str, int, str]] | str:
     """What tells whether a corpus has changed: the name, size and time of change of each of its files."""
+    if is_url(documents):
+        return stamp_of(documents)
     path = Path(documents)
     if not path.exists():
         return documents  # a name on the hub

@@ -1,8 +1,9 @@
 """Which kind of corpus a location is, by its name and what lies in it, and the records of all of its files."""
 
 import os
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from headwater_indexer.errors import CorpusError
@@ -13,6 +14,8 @@ from headwater_indexer.formats.record import Record
 from headwater_indexer.formats.saved import HUB, is_hub_id, read_hub, read_saved
 from headwater_indexer.formats.table import read_csv
 from headwater_indexer.formats.text import read_text
+from headwater_indexer.storage.corpora import RemoteCorpus, visited
+from headwater_indexer.storage.remote import is_url
 
 _KINDS = {
     ".jsonl": "JSON Lines",
@@ -24,16 +27,20 @@ _KINDS = {
     ".json": "JSON",
 }
 _READERS = {"JSON Lines": read_jsonl, "CSV": read_csv, "Parquet": read_parquet}
+Here = Callable[[Path], AbstractContextManager[object]]
 _SAVED_DATASET = ("dataset_info.json", "dataset_dict.json")
 ACCEPTED = (
     "A corpus is a .jsonl, .ndjson or .csv file (also .gz or .zst), a .parquet file, a folder of such files, a folder "
-    "of .txt and .md files, a folder written by save_to_disk, or a dataset on the Hugging Face hub (hf://owner/name)"
+    "of .txt and .md files, a folder written by save_to_disk, a dataset on the Hugging Face hub (hf://owner/name), "
+    "or one of the files and folders at a URL (s3://, gs://)"
 )
 
 
 def read_records(location: str, split: str) -> Iterator[Record]:
     """The records of `location`, in the order of the sorted names of its files. Raises CorpusError."""
     path = Path(location)
+    if is_url(location):
+        return _read_remote(location, split)
     if location.startswith(HUB):
         return read_hub(location, split)
     if location and path.is_dir():
@@ -45,12 +52,46 @@ def read_records(location: str, split: str) -> Iterator[Record]:
     raise CorpusError(f"{location or 'the empty name'}: there is no such file or folder. {ACCEPTED}.")
 
 
-def _read_folder(folder: Path, split: str) -> Iterator[Record]:
-    if any((folder / name).is_file() for name in _SAVED_DATASET):
+def _read_remote(url: str, split: str) -> Iterator[Record]:
+    with visited(url) as corpus:
+        try:
+            if corpus.whole:
+                records = _read_each([corpus.place], corpus.place.parent, corpus.here)
+            else:
+                records = _read_remote_folder(corpus, split)
+            for record in records:
+                yield replace(record, place=corpus.at_its_url(record.place))
+        except CorpusError as error:
+            raise CorpusError(corpus.at_its_url(str(error))) from error
+
+
+def _read_remote_folder(corpus: RemoteCorpus, split: str) -> Iterator[Record]:
+    folder = corpus.place
+    if _is_saved(folder):  # memory mapped: all of its files together
+        for path in _files(folder):
+            corpus.fetch(path)
         return read_saved(folder, split)
+    return _read_each(_corpus_files(folder), folder, corpus.here)
+
+
+def _read_folder(folder: Path, split: str) -> Iterator[Record]:
+    return read_saved(folder, split) if _is_saved(folder) else _read_each(_corpus_files(folder), folder, nullcontext)
+
+
+def _read_each(files: Iterable[Path], root: Path, here: Here) -> Iterator[Record]:
+    """The records of each file, which is asked for as `here` before."""
+    for path in files:
+        with here(path):
+            yield from _read_file(path, root)
+
+
+def _is_saved(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _SAVED_DATASET)
+
+
+def _corpus_files(folder: Path) -> Iterator[Path]:
     kind = _kind_of_folder(folder)
-    files = (path for path in _files(folder) if _kind(path) in kind)
-    return chain.from_iterable(_read_file(path, folder) for path in files)
+    return (path for path in _files(folder) if _kind(path) in kind)
 
 
 def _kind_of_folder(folder: Path) -> set[str]:
