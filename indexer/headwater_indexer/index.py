@@ -1,8 +1,9 @@
 """An index opened for questions: its folder verified, its model loaded, and one inner product a document."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
@@ -24,6 +25,7 @@ from headwater_indexer.hessian import Whitener
 from headwater_indexer.layers import Layer, watchable_layers
 from headwater_indexer.manifest import Manifest, verify_file
 from headwater_indexer.memory import resident
+from headwater_indexer.numbering import Numbering
 from headwater_indexer.plan import AskedPlan, Plan, Rows, choose
 from headwater_indexer.progress import Progress, Silent, counted
 from headwater_indexer.projection import Projections
@@ -75,6 +77,17 @@ def load_checkpoint_of(
     return checkpoint
 
 
+class Elsewhere(Protocol):
+    """What searches an index in other processes."""
+
+    search: SegmentedSearch
+
+    def close(self) -> None: ...
+
+
+Spread = Callable[[Path, Manifest, Numbering, Plan], Elsewhere]
+
+
 class Index:
     """Documents, rows and the model whose gradients they are. `rows` wants one caller at a time, the rest do not."""
 
@@ -86,6 +99,7 @@ class Index:
         *,
         plan: AskedPlan = "auto",
         memory: int | None = None,
+        spread: Spread | None = None,
         progress: Progress | None = None,
     ) -> None:
         work = Workspace(folder)
@@ -99,8 +113,12 @@ class Index:
         self._whiten = Whitener.load(work.whitener, self._projections.layout)
         self.plan = plan_of(manifest, parts, plan, memory)
         (progress or Silent()).say(str(self.plan))
-        searches = [_open_search(part, manifest, self.plan) for part in parts]
-        self._search = SegmentedSearch(searches, self._numbering)
+        self._elsewhere = None if spread is None else spread(folder, manifest, self._numbering, self.plan)
+        if self._elsewhere is not None:
+            self._search = self._elsewhere.search
+        else:
+            searches = [_open_search(part, manifest, self.plan) for part in parts]
+            self._search = SegmentedSearch(searches, self._numbering)
         self._words = AllWords([FullText.open(part.full_text) for part in parts], self._numbering)
         self._states = _states(parts)
         self._layers = named_layers(checkpoint, manifest)
@@ -116,11 +134,13 @@ class Index:
         loaded: Iterable[Checkpoint] = (),
         plan: AskedPlan = "auto",
         memory: int | None = None,
+        spread: Spread | None = None,
         progress: Progress | None = None,
     ) -> "Index":
         """Verifies the folder and loads its model, from `model` if the one of the build has moved.
 
-        `plan` is how it is searched, and `memory` the most that this process may hold in bytes.
+        `plan` is how it is searched, and `memory` the most that this process may hold in bytes; `spread` starts what
+        searches it elsewhere.
 
         One of `loaded` is taken instead where it has the same weights and tokenizer: two indexes may share a model,
         which wants one caller at a time for both.
@@ -135,7 +155,7 @@ class Index:
             checkpoint = next((shared for shared in loaded if _made_with(there, shared)), None)
             if checkpoint is None:
                 checkpoint = load_checkpoint_of(folder, there, model=model, device=device)
-            return cls(folder, there, checkpoint, plan=plan, memory=memory, progress=progress)
+            return cls(folder, there, checkpoint, plan=plan, memory=memory, spread=spread, progress=progress)
 
         try:
             return opened()
@@ -274,6 +294,8 @@ class Index:
         """Closes the files that stay open while the index is served."""
         self.documents.close()
         self._words.close()
+        if self._elsewhere is not None:
+            self._elsewhere.close()
 
 
 def _made_with(manifest: Manifest, checkpoint: Checkpoint) -> bool:

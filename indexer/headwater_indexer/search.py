@@ -57,13 +57,23 @@ def import_faiss() -> Any:
 
 
 def write_flat_index(path: Path, norms_path: Path, blocks: Iterable[Rows], width: int) -> Float[np.ndarray, " rows"]:
-    """Builds the index of the blocks' unit rows and writes it; returns and writes the rows' norms.
+    """Builds the index of the blocks' unit rows and writes it; returns and writes the rows' norms. Raises as
+    `flat_index`."""
+    index, norms = flat_index(blocks, width)
+    with replacing(path) as aside:
+        import_faiss().write_index(index, str(aside))
+    with replacing(norms_path) as aside:
+        aside.write_bytes(save({"norms": norms}))
+    return norms
+
+
+def flat_index(blocks: Iterable[Rows], width: int) -> tuple[Any, Float[np.ndarray, " rows"]]:
+    """FAISS's index of the blocks' unit rows, and the rows' norms.
 
     A row of zeros stays one and scores 0. Raises DataError for a row that is not finite: FAISS would return it always
     or never, without an error.
     """
-    faiss = import_faiss()
-    index = faiss.IndexFlatIP(width)
+    index = import_faiss().IndexFlatIP(width)
     norms: list[Float[np.ndarray, " rows"]] = []
     for block in blocks:
         block_norms = np.sqrt(np.einsum("rw,rw->r", block, block, dtype=np.float64))
@@ -71,12 +81,7 @@ def write_flat_index(path: Path, norms_path: Path, blocks: Iterable[Rows], width
             raise DataError(f"row {index.ntotal + int(np.flatnonzero(~np.isfinite(block_norms))[0])} is not finite")
         index.add(np.ascontiguousarray(block / np.where(block_norms > 0, block_norms, 1)[:, None], dtype=np.float32))
         norms.append(block_norms)
-    found = np.concatenate(norms) if norms else np.zeros(0)
-    with replacing(path) as aside:
-        faiss.write_index(index, str(aside))
-    with replacing(norms_path) as aside:
-        aside.write_bytes(save({"norms": found}))
-    return found
+    return index, np.concatenate(norms) if norms else np.zeros(0)
 
 
 def _rows_of_flat(path: Path) -> int:

@@ -3,7 +3,7 @@
 from headwater_indexer.coded_search import CodedSearch, coded_store
 from headwater_indexer.codes.coder import Coder
 from headwater_indexer.codes.plain import PlainRows
-from headwater_indexer.search import FlatSearch
+from headwater_indexer.search import FlatSearch, flat_index
 from headwater_indexer.signs.coder import SignCoder
 from headwater_indexer.signs.scan import SignScan
 from headwater_indexer.store.mapped import MappedRows
@@ -25,16 +25,38 @@ def open_exact(work: Workspace, width: int, *, plain: bool) -> FlatSearch | Code
 def open_two_stage(work: Workspace, width: int, *, plain: bool, candidates: int) -> TwoStageSearch:
     """Signs in memory propose, and rows that stay in their files decide. Raises as `open_exact`, and HeadwaterError
     where the quick pass computes wrongly."""
+    every = range(len(ShardStore.open(work.rows).manifest.shards))
+    return _two_stage(work, width, plain, candidates, every)
+
+
+def open_part(
+    work: Workspace, width: int, *, plain: bool, candidates: int | None, shards: range
+) -> FlatSearch | CodedSearch | TwoStageSearch:
+    """The search of some shards' documents alone, numbered from the first: by two stages with `candidates`."""
+    if candidates is not None:
+        return _two_stage(work, width, plain, candidates, shards)
+    if plain:
+        store = ShardStore(work.rows, width=width)
+        return FlatSearch(*flat_index((store.read(store.manifest.shards[number]) for number in shards), width))
+    coder = Coder.load(work.coder)
+    return CodedSearch(coder, _mapped(coded_store(work, coder), shards), width)
+
+
+def _two_stage(work: Workspace, width: int, plain: bool, candidates: int, shards: range) -> TwoStageSearch:
     coder = SignCoder.load(work.sign_coder)
-    stored = MappedRows.open(sign_store(work, coder))
+    stored = _mapped(sign_store(work, coder), shards)
     signs = SignScan.of(coder, len(stored), stored.blocks(SIGNS_AT_ONCE))
     if plain:
-        rows = MappedRows.open(ShardStore(work.rows, width=width))
+        rows = _mapped(ShardStore(work.rows, width=width), shards)
         exact = CodedSearch(PlainRows(width), rows, width, norms=signs.norms)
     else:
         records = Coder.load(work.coder)
-        exact = CodedSearch(records, MappedRows.open(coded_store(work, records)), width, norms=signs.norms)
+        exact = CodedSearch(records, _mapped(coded_store(work, records), shards), width, norms=signs.norms)
     return TwoStageSearch(signs, exact, candidates=candidates)
+
+
+def _mapped(store: ShardStore, shards: range) -> MappedRows:
+    return MappedRows([store.mapped(store.manifest.shards[number]) for number in shards])
 
 
 def sign_store(work: Workspace, coder: SignCoder) -> ShardStore:

@@ -1,8 +1,8 @@
 """The searches of all segments as one: each finds its best, and the best of these are what one index would find."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
@@ -12,12 +12,14 @@ from headwater_indexer.search import Hit, ScoreKind, Sign, percentile
 
 Queries = Float32[np.ndarray, "queries width"]
 Ordinals = Int64[np.ndarray, " ordinals"]
+Mapping = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 class Search(Protocol):
     """Searches the documents of a segment, which are numbered from its first."""
 
-    norms: Float[np.ndarray, " rows"]
+    @property
+    def norms(self) -> Float[np.ndarray, " rows"]: ...
 
     def __call__(
         self,
@@ -40,10 +42,12 @@ class Search(Protocol):
 class SegmentedSearch:
     """Ordinals are those that are given to the documents that are left."""
 
-    def __init__(self, parts: Sequence[Search], numbering: Numbering) -> None:
+    def __init__(self, parts: Sequence[Search], numbering: Numbering, *, side_by_side: Mapping = map) -> None:
+        """`side_by_side` maps a function over the parts, as `map` does: by threads, where they wait for others."""
         self._parts = parts
         self._numbering = numbering
-        self.norms: Float[np.ndarray, " documents"] = self._left([part.norms for part in parts])
+        self._map = side_by_side
+        self.norms: Float[np.ndarray, " documents"] = self._left(list(self._map(lambda part: part.norms, parts)))
 
     def _left(self, by_segment: Sequence[Float[np.ndarray, "*lead rows"]]) -> Float[np.ndarray, "*lead documents"]:
         """Values of the documents that are left, from those of all that are stored."""
@@ -59,9 +63,13 @@ class SegmentedSearch:
         if self._numbering.plain:
             return self._parts[0](queries, top_k=top_k, score=score, sign=sign, among=among)
         found: list[list[Hit]] = [[] for _ in queries]
-        for segment, asked in self._asked(among):
+        asked = self._asked(among)
+
+        def search(one: tuple[int, dict[str, Ordinals]]) -> list[list[Hit]]:
+            return self._parts[one[0]](queries, top_k=top_k, score=score, sign=sign, **one[1])
+
+        for (segment, _), hits in zip(asked, self._map(search, asked), strict=True):
             first = int(self._numbering.firsts[segment])
-            hits = self._parts[segment](queries, top_k=top_k, score=score, sign=sign, **asked)
             for own, more in zip(found, hits, strict=True):
                 own += [replace(hit, ordinal=hit.ordinal + first) for hit in more]
         searched = len(self.norms) if among is None else len(among)
@@ -87,8 +95,10 @@ class SegmentedSearch:
     def influences(self, queries: Queries, among: Ordinals | None = None) -> Float32[np.ndarray, "queries searched"]:
         """The influence of every document that is left, or of those of `among`, on every query."""
         if among is None:
-            return self._left([part.influences(queries) for part in self._parts])
+            return self._left(list(self._map(lambda part: part.influences(queries), self._parts)))
         found = np.empty((len(queries), len(among)), dtype=np.float32)
-        for segment, places, local in self._numbering.by_segment(self._numbering.stored(among)):
-            found[:, places] = self._parts[segment].influences(queries, local)
+        wanted = list(self._numbering.by_segment(self._numbering.stored(among)))
+        scores = self._map(lambda one: self._parts[one[0]].influences(queries, one[2]), wanted)
+        for (_, places, _), own in zip(wanted, scores, strict=True):
+            found[:, places] = own
         return found

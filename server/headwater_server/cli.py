@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +27,10 @@ _GATEWAY = "Gateway"
 def serve(
     indexes: Annotated[
         list[str],
-        typer.Argument(metavar="INDEX_FOLDER [NAME=FOLDER]...", help="A folder is served as `default` or as NAME."),
+        typer.Argument(
+            metavar="INDEX_FOLDER [NAME=FOLDER]...",
+            help="A folder, or a URL (s3://, gs://) that is pulled, is served as `default` or as NAME.",
+        ),
     ],
     host: Annotated[str | None, typer.Option(help="Address to listen on. [127.0.0.1]", rich_help_panel=_SERVER)] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one. [8000]", rich_help_panel=_SERVER)] = None,
@@ -42,6 +46,23 @@ def serve(
     ] = None,
     memory: Annotated[
         str | None, typer.Option(help="The most that the server may hold: 8GB. [no limit]", rich_help_panel=_SERVER)
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="local, or ray: actors of a Ray cluster (RAY_ADDRESS) search. [local]", rich_help_panel=_SERVER
+        ),
+    ] = None,
+    shards: Annotated[
+        int | None, typer.Option(help="Ray: actors that share an index's rows. [one a node]", rich_help_panel=_SERVER)
+    ] = None,
+    shard_timeout: Annotated[
+        float | None,
+        typer.Option(help="Ray: seconds until a lost part of an index gets 503. [30]", rich_help_panel=_SERVER),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder that indexes at URLs are pulled to. [~/.cache/headwater]", rich_help_panel=_SERVER),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of torch and FAISS.", rich_help_panel=_SERVER)] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json. [text]", rich_help_panel=_SERVER)] = None,
@@ -163,12 +184,12 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def _name_folders(given: Sequence[str]) -> dict[str, Path]:
+def _name_folders(given: Sequence[str]) -> dict[str, str]:
     """`FOLDER` is the index named default; `NAME=FOLDER` any other."""
-    folders: dict[str, Path] = {}
+    folders: dict[str, str] = {}
     for word in given:
         name, equals, folder = word.partition("=")
-        if not equals:
+        if not equals or "://" in name:
             name, folder = "default", word
         if not INDEX_NAME.fullmatch(name):
             raise UsageError(
@@ -177,7 +198,7 @@ def _name_folders(given: Sequence[str]) -> dict[str, Path]:
             )
         if name in folders:
             raise UsageError(f"Two folders are named '{name}': give one as NAME=FOLDER")
-        folders[name] = Path(folder)
+        folders[name] = folder
     return folders
 
 
@@ -202,14 +223,15 @@ def _bind(settings: Settings) -> socket.socket:
     return listener
 
 
-def _serve(folders: dict[str, Path], settings: Settings, listener: socket.socket) -> None:
+def _serve(folders: dict[str, str], settings: Settings, listener: socket.socket) -> None:
     if settings.threads is not None:  # read once, when faiss and torch are imported
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)
-    from headwater_indexer.checkpoint import quiet_loading
-    from headwater_indexer.index import Index
+    from headwater_indexer.checkpoint import Checkpoint, quiet_loading
+    from headwater_indexer.engines.cluster import joined
     from headwater_server.app import create_app
     from headwater_server.engine import Engine
-    from headwater_server.logs import Told, configure
+    from headwater_server.logs import configure
+    from headwater_server.opening import open_index
     from headwater_server.running import Server
 
     # The model's thread lets go of the interpreter at every operation, and must get it back soon beside a busy loop.
@@ -217,19 +239,11 @@ def _serve(folders: dict[str, Path], settings: Settings, listener: socket.socket
     configure(settings.log_format, settings.log_level)
     quiet_loading()
 
-    def open_index(folder: Path) -> Index:
-        loaded = [index.checkpoint for _, index in engine.library.items()]
-        return Index.open(
-            folder,
-            device=settings.device,
-            model=settings.model,
-            loaded=loaded,
-            plan=settings.plan,
-            memory=settings.memory_bytes,
-            progress=Told(folder.name),
-        )
+    def loaded() -> list[Checkpoint]:
+        return [index.checkpoint for _, index in engine.library.items()]
 
-    engine = Engine({name: partial(open_index, folder) for name, folder in folders.items()}, settings)
+    openers = {name: partial(open_index, folder, settings, loaded) for name, folder in folders.items()}
+    engine = Engine(openers, settings)
     server = Server(create_app(engine, settings), engine, settings)
     host, port = listener.getsockname()[:2]
     at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -237,7 +251,8 @@ def _serve(folders: dict[str, Path], settings: Settings, listener: socket.socket
     # uvicorn raises the signal again once it has drained; by then it has been obeyed.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    server.run(sockets=[listener])
+    with joined() if settings.engine == "ray" else nullcontext():
+        server.run(sockets=[listener])
     if engine.failure is not None:
         raise (
             engine.failure

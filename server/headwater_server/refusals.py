@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from headwater_indexer.errors import IndexDamaged, NonFiniteGradient, PairError
+from headwater_indexer.errors import ClusterError, IndexDamaged, NonFiniteGradient, PairError
 from headwater_server.errors import (
     DeadlinePassed,
     IndexLacks,
@@ -85,6 +85,9 @@ REFUSALS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     ReloadUnderWay: lambda _: ProblemError(409, "reload_under_way", "This index is being reloaded already."),
     ReloadFailed: lambda error: ProblemError(
         409, "reload_failed", f"The index was not replaced, and the one before goes on serving. {error}"
+    ),
+    ClusterError: lambda _: ProblemError(
+        503, "shard_unavailable", "A part of the index does not answer now. Ask again.", headers=_SOON
     ),
     IndexDamaged: lambda _: ProblemError(
         500, "index_damaged", "A file of the index cannot be read any more. The server's log says which."

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import EnvSettingsSource, NoDecode, SettingsConfigDict
 
+from headwater_indexer.engines.options import EngineKind
 from headwater_indexer.errors import ConfigurationError, UsageError
 from headwater_indexer.memory import parse_size
 from headwater_indexer.plan import AskedPlan
@@ -29,6 +30,10 @@ class Settings(UpstreamSettings):
     model: str | None = None  # where the indexed model lies, when it is not where the index says
     plan: AskedPlan = "auto"  # how indexes are searched
     memory: str | None = None  # the most that the process may hold, such as 8GB
+    engine: EngineKind = "local"  # ray: the rows are searched by actors of a cluster
+    shards: int | None = Field(default=None, ge=1)  # into which an index is cut for them; None for one a node
+    shard_timeout: float = Field(default=30.0, gt=0)  # seconds that a question waits for one that is started anew
+    cache: Path | None = None  # where indexes at URLs are pulled to; None for ~/.cache/headwater
     threads: int | None = Field(default=None, ge=1)  # of torch and FAISS; None leaves it to them
 
     max_queue_tokens: int = Field(default=65_536, ge=1)
