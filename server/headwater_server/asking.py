@@ -13,7 +13,7 @@ from headwater_server.answers import attribution, explanation
 from headwater_server.errors import IndexLacks, TextWithheld, TooLong, TooManyWanted, UnknownDocument
 from headwater_server.questions import characters, encode, texts, where
 from headwater_server.queue import Entry, GradientQueue, Row
-from headwater_server.ranking import Ranked, all_scores, by_influence, histogram, rank, rescored
+from headwater_server.ranking import Ranked, all_scores, histogram, ranked, rescored
 from headwater_server.searches import Searches, Wanted
 from headwater_server.settings import Settings
 from headwater_server.threads import Threads
@@ -133,8 +133,7 @@ class Asking:
         began = self.queue.clock()
         scores = await self._threads.search(all_scores, index, wanted.row, wanted.score, among)
         self.queue.searched(1, self.queue.clock() - began)
-        ranked = by_influence(scores, among, wanted.top_k, positive=wanted.sign == "positive")
-        return _Found(ranked, histogram(scores))
+        return _Found(ranked(scores, among, wanted.top_k, positive=wanted.sign == "positive"), histogram(scores))
 
     async def _by_baseline(
         self, question: AttributeRequest, index: "Index", pair: "Pair", among: np.ndarray | None, watch: "_Watch"
@@ -147,9 +146,10 @@ class Asking:
             done = await self._by_worker(self._entry(index, pair, work, watch), watch)
             [scores] = done.values
         among = np.arange(len(scores)) if among is None else among
-        ranked = rank(scores, among, question.top_k)
+        own = scores[among]
+        found = ranked(own, among, question.top_k)
         watch.lap("search")
-        return _Found(ranked, histogram(scores[among]) if question.histogram else None)
+        return _Found(found, histogram(own) if question.histogram else None)
 
     def _entry(
         self, index: "Index", pair: "Pair", work: "_Work | None", watch: "_Watch", *, slow: bool = False

@@ -1,7 +1,6 @@
 """Scores into ranks and histograms: of all documents, and of candidates that were scored again."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -27,30 +26,17 @@ class Ranked(Protocol):
     def percentile(self) -> float: ...
 
 
-@dataclass(frozen=True)
-class Place:
-    ordinal: int
-    score: float
-    percentile: float
-
-
-def rank(scores: np.ndarray, among: np.ndarray, top_k: int) -> list[Place]:
-    """The best of these documents by the scores of all."""
-    own = scores[among]
-    order = np.argsort(-own, kind="stable")[:top_k]
-    return [
-        Place(int(among[place]), float(own[place]), 100.0 * (len(own) - number) / len(own))
-        for number, place in enumerate(order, start=1)
-    ]
-
-
-def by_influence(scores: np.ndarray, among: np.ndarray, top_k: int, *, positive: bool) -> Sequence[Ranked]:
-    """The best of the documents `among`, whose scores these are: what a search for them finds."""
+def ranked(
+    scores: np.ndarray, among: np.ndarray, top_k: int, *, positive: bool = True, searched: int | None = None
+) -> Sequence[Ranked]:
+    """The best of the documents `among`, whose scores these are: what a search for them finds, among so many that were
+    `searched` (those alone, where it is not said)."""
     top_k = min(top_k, len(among))
     if top_k == 0:
         return []
     turned = scores[None] if positive else -scores[None]
-    return hits(*best(turned, among, top_k), searched=len(among), sign="positive" if positive else "negative")[0]
+    count = len(among) if searched is None else searched
+    return hits(*best(turned, among, top_k), searched=count, sign="positive" if positive else "negative")[0]
 
 
 def all_scores(index: "Index", row: np.ndarray, score: Score, among: np.ndarray) -> np.ndarray:
@@ -77,19 +63,11 @@ def rescored(
     influences: np.ndarray,
     *,
     searched: int,
-) -> list[Place]:
+) -> Sequence[Ranked]:
     """Candidates in the order of their new scores: influence, over the same lengths as the score that found them."""
-    positive = question.sign == "positive"
     scores = np.asarray(influences, dtype=np.float64) / _lengths(question.score, index, row, ordinals)
-    order = np.argsort(-scores if positive else scores, kind="stable")[: question.top_k]
-    return [
-        Place(
-            ordinals[place],
-            float(scores[place]),
-            100.0 * ((searched - number) if positive else (number - 1)) / searched,
-        )
-        for number, place in enumerate(order, start=1)
-    ]
+    positive = question.sign == "positive"
+    return ranked(scores, np.asarray(ordinals), question.top_k, positive=positive, searched=searched)
 
 
 def _lengths(score: Score, index: "Index", row: np.ndarray, ordinals: Sequence[int] | np.ndarray) -> np.ndarray:
