@@ -73,14 +73,14 @@ def build_index(
             build.plan_search(store, memory)
             projections = build.project(store)
             whiten = build.fit_hessian(store, projections, everything=keep_gradients)
-            rows = build.rows(store, projections, whiten, keep_gradients=keep_gradients)
-            without_gradient = build.index(rows)
-            build.factors(store)
-            build.baselines(store)
-            search = build.measure_recall(store, projections, whiten)
-            segment = build.segment(store, inputs, without_gradient, keep_gradients=keep_gradients)
-            manifest = build.describe(segment, projections.layout.width, search)
-            return work.finish(manifest, keep_gradients=keep_gradients)
+            return build.finish(
+                store,
+                projections,
+                whiten,
+                inputs_sha256=inputs,
+                keep_gradients=keep_gradients,
+                hessian_of_all=keep_gradients,
+            )
 
 
 def _say_clipped(layers: Sequence[Layer], rank: int, progress: Progress) -> None:

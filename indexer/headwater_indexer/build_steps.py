@@ -119,6 +119,7 @@ class BuildSteps:
         estimate = estimate_build(
             options,
             self.layers,
+            self.plan,
             documents=len(store),
             windows=store.windows(),
             tokens=store.tokens(),
@@ -235,6 +236,27 @@ class BuildSteps:
             blocks = self.engine.blocks(documents, recipe, step)
             with closing(blocks):
                 yield blocks
+
+    def finish(
+        self,
+        store: DocumentStore,
+        projections: Projections,
+        whiten: Whitener,
+        *,
+        inputs_sha256: str,
+        keep_gradients: bool,
+        hessian_of_all: bool,
+    ) -> Manifest:
+        """All that follows the Hessian, of which either a sample of the shards or all are on the disk; the index is
+        whole when it returns."""
+        rows = self.rows(store, projections, whiten, keep_gradients=hessian_of_all)
+        without_gradient = self.index(rows)
+        self.factors(store)
+        self.baselines(store)
+        search = self.measure_recall(store, projections, whiten)
+        segment = self.segment(store, inputs_sha256, without_gradient, keep_gradients=keep_gradients)
+        manifest = self.describe(segment, projections.layout.width, search)
+        return self.work.finish(manifest, keep_gradients=keep_gradients)
 
     def index(self, rows: ShardStore) -> int:
         """The search index, where rows are not codes, which are searched as they are; returns how many documents have

@@ -61,6 +61,7 @@ class Estimate:
 def estimate_build(
     options: BuildOptions,
     layers: Sequence[Layer],
+    plan: RowPlan,
     *,
     documents: int,
     windows: int,
@@ -69,7 +70,6 @@ def estimate_build(
     keep_gradients: bool,
 ) -> Estimate:
     """What this build will take, given its corpus in numbers and a measured rate of capture."""
-    plan = options.rows(layers)
     shapes = [(min(plan.rank, layer.out_dim), min(plan.rank, layer.in_dim)) for layer in layers]
     factors = factors_bytes(layers) if options.factors else 0
     fitted = min(tokens, options.factor_tokens) if options.factors else 0

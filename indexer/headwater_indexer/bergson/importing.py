@@ -75,14 +75,7 @@ def import_bergson(
         for ordinals in shard_ranges(len(there), projections.layout.width)[len(gradients.manifest.shards) :]:
             gradients.append(stored.rows(ordinals))
         whiten = build.fit_hessian(there, projections, everything=True)
-        rows = build.rows(there, projections, whiten, keep_gradients=True)
-        without_gradient = build.index(rows)
-        build.factors(there)
-        build.baselines(there)
-        search = build.measure_recall(there, projections, whiten)
-        segment = build.segment(there, inputs, without_gradient, keep_gradients=False)
-        manifest = build.describe(segment, projections.layout.width, search)
-        return work.finish(manifest, keep_gradients=False)
+        return build.finish(there, projections, whiten, inputs_sha256=inputs, keep_gradients=False, hessian_of_all=True)
 
 
 def _compare(build: BuildSteps, there: DocumentStore, projections: Projections, stored: BergsonStore) -> None:
