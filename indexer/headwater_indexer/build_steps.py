@@ -16,7 +16,7 @@ from headwater_indexer.baselines.hidden_states import HiddenStates
 from headwater_indexer.batches import Batch
 from headwater_indexer.capture import capturing, cutting
 from headwater_indexer.checkpoint import Checkpoint
-from headwater_indexer.coded_search import CodedSearch, coded_store
+from headwater_indexer.coded_search import coded_store, record_lengths
 from headwater_indexer.codes.budget import RowPlan
 from headwater_indexer.codes.coder import Coder
 from headwater_indexer.corpus import read_documents
@@ -56,6 +56,7 @@ from headwater_indexer.search import write_flat_index
 from headwater_indexer.searching import open_exact, open_two_stage, sign_store
 from headwater_indexer.signs.coder import SignCoder
 from headwater_indexer.signs.kernel import import_numba
+from headwater_indexer.store.mapped import MappedRows
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.windows import Encoder
 from headwater_indexer.workspace import Workspace
@@ -262,7 +263,7 @@ class BuildSteps:
         """The search index, where rows are not codes, which are searched as they are; returns how many documents have
         no gradient."""
         if not self.plan.exact:
-            return int((CodedSearch.open(self._coder(), rows, self.plan.width).norms == 0).sum())
+            return int((record_lengths(MappedRows.open(rows)) == 0).sum())
         with self.progress.step("search index", len(rows.manifest.shards), "shard") as step:
             norms = write_flat_index(self.work.search, self.work.norms, counted(rows, step), rows.manifest.width)
         return int((norms == 0).sum())

@@ -11,7 +11,7 @@ from jaxtyping import Float32, UInt8
 from headwater_indexer.best import Best
 from headwater_indexer.codes.coder import Coder, headers
 from headwater_indexer.codes.plain import PlainRows
-from headwater_indexer.search import NOTHING, Hit, Ordinals, Queries, ScoreKind, Sign, hits, lengths
+from headwater_indexer.search import NOTHING, Hit, Ordinals, Queries, Query, ScoreKind, Sign, hits, lengths
 from headwater_indexer.store.mapped import MappedRows
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.workspace import Workspace
@@ -20,12 +20,17 @@ BLOCK_BYTES = 16 << 20  # of decoded rows scored at once
 HEADERS_AT_ONCE = 4096  # records whose lengths are read together
 QUERIES_AT_ONCE = 64  # whose tables are in memory together
 Records = UInt8[np.ndarray, "rows bytes"]
-Query = Float32[np.ndarray, " width"]
 
 
 def coded_store(work: Workspace, coder: Coder) -> ShardStore:
     """The folder's store of records, opened or begun."""
     return ShardStore(work.rows, width=coder.bytes, dtype="uint8")
+
+
+def record_lengths(records: MappedRows) -> Float32[np.ndarray, " documents"]:
+    """The exact lengths of the rows; 0 for a document without gradient."""
+    blocks = (headers(block)["norm"] for block in records.blocks(HEADERS_AT_ONCE))
+    return np.concatenate([np.zeros(0, np.float32), *blocks])
 
 
 class CodedSearch:
@@ -44,16 +49,12 @@ class CodedSearch:
         self._coder = coder
         self._records = records
         self._rows_at_once = max(1, BLOCK_BYTES // (4 * width))
-        self.norms = self._read_norms() if norms is None else norms
+        self.norms = record_lengths(records) if norms is None else norms
 
     @classmethod
     def open(cls, coder: Coder, records: ShardStore, width: int) -> "CodedSearch":
         """Raises IndexDamaged for a shard that is missing or not as the store's manifest says."""
         return cls(coder, MappedRows.open(records), width)
-
-    def _read_norms(self) -> Float32[np.ndarray, " documents"]:
-        blocks = (headers(block)["norm"] for block in self._records.blocks(HEADERS_AT_ONCE))
-        return np.concatenate([np.zeros(0, np.float32), *blocks])
 
     def __len__(self) -> int:
         return len(self._records)

@@ -4,8 +4,9 @@ import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import load_file
 
-from headwater_indexer.codes.coder import headers
+from headwater_indexer.coded_search import record_lengths
 from headwater_indexer.manifest import RowsPart
+from headwater_indexer.store.mapped import MappedRows
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.tensors import reading_tensors
 from headwater_indexer.workspace import Workspace
@@ -16,6 +17,4 @@ def stored_lengths(part: Workspace, rows: RowsPart) -> Float[np.ndarray, " rows"
     if rows.bits == 32:
         with reading_tensors(part.norms):
             return np.asarray(load_file(part.norms)["norms"])
-    store = ShardStore.open(part.rows)
-    each = [headers(store.mapped(shard))["norm"] for shard in store.manifest.shards]
-    return np.concatenate(each) if each else np.zeros(0, np.float32)
+    return record_lengths(MappedRows.open(ShardStore.open(part.rows)))

@@ -23,6 +23,7 @@ from headwater_indexer.tensors import reading_tensors
 ScoreKind = Literal["relatif", "influence", "cosine"]
 Sign = Literal["positive", "negative"]
 Rows = Float32[np.ndarray, "rows width"]
+Query = Float32[np.ndarray, " width"]
 Queries = Float32[np.ndarray, "queries width"]
 Ordinals = Int64[np.ndarray, " ordinals"]
 BLOCK_BYTES = 64 << 20  # of rows scored at once

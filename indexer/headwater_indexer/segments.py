@@ -5,13 +5,11 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32
 
 from headwater_indexer.numbering import Numbering
-from headwater_indexer.search import Hit, ScoreKind, Sign, percentile
+from headwater_indexer.search import Hit, Ordinals, Queries, ScoreKind, Sign, percentile
 
-Queries = Float32[np.ndarray, "queries width"]
-Ordinals = Int64[np.ndarray, " ordinals"]
 Mapping = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 

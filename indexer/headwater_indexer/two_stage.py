@@ -13,10 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from headwater_indexer.best import best
-from headwater_indexer.search import Hit, Ordinals, Queries, ScoreKind, Sign, hits, lengths
+from headwater_indexer.search import Hit, Ordinals, Queries, Query, ScoreKind, Sign, hits, lengths
 from headwater_indexer.signs.scan import Proposed, SignScan
 
-Query = Float32[np.ndarray, " width"]
 Scores = Float32[np.ndarray, "queries searched"]
 FIRST_ROUND = 64  # candidates at least, before it is asked whether more are needed
 SHORT, LONG = 32, 128  # lists: up to SHORT a quarter of the candidates will do; beyond LONG more are taken

@@ -17,8 +17,8 @@ from headwater_indexer.engines.cluster import import_ray
 from headwater_indexer.errors import ClusterError
 from headwater_indexer.manifest import Manifest
 from headwater_indexer.numbering import Numbering
-from headwater_indexer.search import Hit, ScoreKind, Sign
-from headwater_indexer.segments import Ordinals, Queries, SegmentedSearch
+from headwater_indexer.search import Hit, Ordinals, Queries, ScoreKind, Sign
+from headwater_indexer.segments import SegmentedSearch
 from headwater_indexer.spread.parts import Part, cut
 from headwater_indexer.spread.searcher import PartSearcher
 from headwater_indexer.store.shards import ShardStore

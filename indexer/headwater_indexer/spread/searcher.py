@@ -11,9 +11,9 @@ from jaxtyping import Float, Float32
 from headwater_indexer.errors import IndexDamaged
 from headwater_indexer.manifest import MANIFEST, File, Manifest, verify_file
 from headwater_indexer.progress import Silent
-from headwater_indexer.search import Hit
+from headwater_indexer.search import Hit, Queries
 from headwater_indexer.searching import open_part
-from headwater_indexer.segments import Queries, Search
+from headwater_indexer.segments import Search
 from headwater_indexer.spread.parts import Part
 from headwater_indexer.storage.exchange import pull_files, read_manifest
 from headwater_indexer.storage.remote import Remote
