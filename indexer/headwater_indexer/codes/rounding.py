@@ -63,10 +63,8 @@ class LevelCodes:
 
     def encode(self, rows: Float[Tensor, "rows width"]) -> tuple[Tensor, Float[Tensor, "rows width"]]:
         chosen = torch.bucketize(self._picked(rows), (self._levels[1:] + self._levels[:-1]) / 2)
-        decoded = torch.zeros_like(rows)
-        decoded[:, self._order] = self._levels[chosen[:, : len(self._order)]]
         codes = chosen.to(torch.uint8)
-        return codes if self._in_byte == 1 else codes[:, 0::2] * 16 + codes[:, 1::2], decoded
+        return codes if self._in_byte == 1 else codes[:, 0::2] * 16 + codes[:, 1::2], self._at_levels(chosen)
 
     def _picked(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows places"]:
         """The columns in their order, zeros after the last."""
@@ -90,9 +88,12 @@ class LevelCodes:
 
     def decode(self, codes: UInt8[Tensor, "rows bytes"]) -> Float[Tensor, "rows width"]:
         whole = codes.long()
-        levels = whole if self._in_byte == 1 else torch.stack([whole // 16, whole % 16], dim=2).flatten(1)
-        decoded = torch.zeros(len(codes), self._width)
-        decoded[:, self._order] = self._levels[levels[:, : len(self._order)]]
+        return self._at_levels(whole if self._in_byte == 1 else torch.stack([whole // 16, whole % 16], 2).flatten(1))
+
+    def _at_levels(self, chosen: Int64[Tensor, "rows places"]) -> Float[Tensor, "rows width"]:
+        """The columns at these levels; zeros in those that are not coded."""
+        decoded = self._levels.new_zeros(len(chosen), self._width)
+        decoded[:, self._order] = self._levels[chosen[:, : len(self._order)]]
         return decoded
 
     def tensors(self) -> dict[str, Tensor]:

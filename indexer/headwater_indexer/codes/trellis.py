@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int32, Int64, UInt8
+from jaxtyping import Float, Int32, Int64, Integer, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -79,9 +79,7 @@ class TrellisCodes:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             words = torch.cat(list(pool.map(self._best_path, steps.split(at_once))))
         nibbles = (words % CHOICES).to(torch.uint8)
-        decoded = torch.zeros_like(rows)
-        decoded[:, self._order] = self._book[words].flatten(1)[:, self._slots]
-        return nibbles[:, 0::2] * CHOICES + nibbles[:, 1::2], decoded
+        return nibbles[:, 0::2] * CHOICES + nibbles[:, 1::2], self._spelt(words)
 
     def _in_steps(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows steps longest"]:
         """The columns in their order and steps; zeros at the end of the shorter steps."""
@@ -134,9 +132,12 @@ class TrellisCodes:
 
     def decode(self, codes: UInt8[Tensor, "rows bytes"]) -> Float[Tensor, "rows width"]:
         """What the codes of some rows stand for."""
-        decoded = torch.zeros(len(codes), self._width)
-        words = functional.embedding(torch.from_numpy(windows(codes.numpy())), self._book)
-        decoded[:, self._order] = words.flatten(1)[:, self._slots]
+        return self._spelt(torch.from_numpy(windows(codes.numpy())))
+
+    def _spelt(self, words: Integer[Tensor, "rows steps"]) -> Float[Tensor, "rows width"]:
+        """The columns that these words give; zeros in those that are not coded."""
+        decoded = self._book.new_zeros(len(words), self._width)
+        decoded[:, self._order] = functional.embedding(words, self._book).flatten(1)[:, self._slots]
         return decoded
 
     def walk(self, query: Float[Tensor, " width"]) -> Walk:
