@@ -13,7 +13,15 @@ import typer
 
 from headwater_indexer import evaluation_commands, explain_command, export_commands, life_commands, storage_commands
 from headwater_indexer.checkpoint import quiet_loading
-from headwater_indexer.command_options import Device, Documents, Model, Revision, taking, taking_build_options
+from headwater_indexer.command_options import (
+    Device,
+    Documents,
+    Model,
+    Overwrite,
+    Revision,
+    taking,
+    taking_build_options,
+)
 from headwater_indexer.engines.options import EngineOptions
 from headwater_indexer.errors import HeadwaterError
 from headwater_indexer.memory import parse_size
@@ -35,7 +43,7 @@ def build(
     out: Annotated[Path, typer.Option(help="Folder of the index.")],
     revision: Revision = None,
     device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another index in --out.")] = False,
+    overwrite: Overwrite = False,
     keep_gradients: Annotated[
         bool, typer.Option("--keep-gradients", help="Keep the rows from before the Hessian as well.")
     ] = False,

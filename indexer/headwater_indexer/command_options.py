@@ -21,6 +21,7 @@ Documents = Annotated[
 ]
 Revision = Annotated[str | None, typer.Option(help="Commit, tag or branch of the model on the hub.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, or balanced: over all GPUs.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another index in --out.")]
 Command = Callable[..., None]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from headwater_indexer.command_options import Device, Documents, Model, Revision
+from headwater_indexer.command_options import Device, Documents, Model, Overwrite, Revision
 from headwater_indexer.errors import UsageError
 from headwater_indexer.options import BuildOptions
 from headwater_indexer.progress import TerminalProgress
@@ -64,7 +64,7 @@ def import_store(
     damping: Annotated[float, typer.Option(help="As in build.")] = BuildOptions().damping,
     revision: Revision = None,
     device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another index in --out.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Build an index of gradients that bergson has stored, of these documents in their order, without capturing them.
 
