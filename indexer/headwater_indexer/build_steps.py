@@ -220,7 +220,7 @@ class BuildSteps:
         plan, path, seed = self.plan, self.work.coder, self.options.seed
         if not path.exists():
             Coder.make(width=plan.width, columns=plan.columns, code_bytes=plan.code_bytes, seed=seed).save(path)
-        return Coder.load(path, device=self.checkpoint.device)
+        return Coder.load(path).to(self.checkpoint.device)
 
     def _sign_coder(self) -> SignCoder | None:
         """None where the plan is exact search."""

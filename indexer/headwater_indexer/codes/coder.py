@@ -116,11 +116,11 @@ class Coder:
             aside.write_bytes(save(tensors))
 
     @classmethod
-    def load(cls, path: Path, device: torch.device | None = None) -> "Coder":
+    def load(cls, path: Path) -> "Coder":
         """Raises IndexDamaged."""
-        with reading_tensors(path), safe_open(path, framework="pt", device=str(device or "cpu")) as file:
+        with reading_tensors(path), safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            return cls(_codes(tensors), device)
+            return cls(_codes(tensors))
 
 
 def _codes(tensors: dict[str, Tensor]) -> Codes:
