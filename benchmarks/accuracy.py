@@ -9,7 +9,6 @@ over queries of the Spearman correlation, over the subsets, between the summed s
 nothing falls short.
 """
 
-import json
 import os
 import platform
 import subprocess
@@ -23,6 +22,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from measuring import conclude
 
 from headwater_indexer.evaluation.intervals import bootstrap
 from headwater_indexer.evaluation.lds import lds
@@ -99,8 +99,7 @@ def main(
         "results": results,
         "falls_short": falls_short,
     }
-    typer.echo(json.dumps(report, indent=1))
-    raise typer.Exit(1 if falls_short else 0)
+    conclude(report)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import httpx2
 import torch
 import typer
-from measuring import described
+from measuring import conclude, described
 from mutations import INDEX_NAMES, MARK_WORD, Request, mutated
 from serving import Served, serving, write_index
 
@@ -214,8 +214,7 @@ def main(
         "keys": near,
         "falls_short": falls_short,
     }
-    typer.echo(json.dumps(report, indent=1))
-    raise typer.Exit(1 if falls_short else 0)
+    conclude(report)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ the hard case: a pass over the store costs the same whatever the model's width, 
 JSON object; the exit code is 0 only when nothing falls short.
 """
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from measuring import THREADS, described
+from measuring import THREADS, conclude, described
 from stopwatch import Spent, Stopwatch
 from workloads import make_model, mixed_lengths, write_corpus, write_tokenizer
 
@@ -136,8 +135,7 @@ def main(quick: Annotated[bool, typer.Option("--quick", help="Fewer documents.")
     if (share := scaled["store_passes"]) > STORE_TARGET:
         falls_short.append(f"Hessian and whitening take {share} of the capture's time, not {STORE_TARGET}")
     report = {**described(torch.device("cpu")), "quick": quick, **found, "falls_short": falls_short}
-    typer.echo(json.dumps(report, indent=1))
-    raise typer.Exit(1 if falls_short else 0)
+    conclude(report)
 
 
 if __name__ == "__main__":

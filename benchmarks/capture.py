@@ -9,7 +9,6 @@ of Llama 3.2 1B in bfloat16, 512 tokens, and the largest batch that fits. Prints
 only when nothing falls short.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from measuring import THREADS, described, interleaved, median_ratio
+from measuring import THREADS, conclude, described, interleaved, median_ratio
 from memory import Trial, measure
 from passes import largest_batch, prepare
 from transformers import PreTrainedModel
@@ -145,8 +144,7 @@ def main(
     results = {family: measure_family(family, plan, chosen) for family in plan.families}
     falls_short = [line for family, found in results.items() for line in shortfalls(family, found, plan)]
     report = {**described(chosen), "quick": quick, "results": results, "falls_short": falls_short}
-    typer.echo(json.dumps(report, indent=1))
-    raise typer.Exit(1 if falls_short else 0)
+    conclude(report)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ child processes: it must end with a clean error or, where the injury hit numbers
 hang, no other exception. Prints one JSON object; the exit code is 0 only when nothing falls short.
 """
 
-import json
 import random
 import shutil
 import tempfile
@@ -23,7 +22,7 @@ import torch
 import typer
 from crashes import KINDS, captures_noted, write_material
 from damage import Door, open_mutated
-from measuring import described
+from measuring import conclude, described
 
 from headwater_indexer.append import append_documents
 from headwater_indexer.baselines.bm25 import FullText
@@ -186,8 +185,7 @@ def main(
         "mutated_files": {kind: dict(found) for kind, found in mutated.items()},
         "falls_short": falls_short,
     }
-    typer.echo(json.dumps(report, indent=1))
-    raise typer.Exit(1 if falls_short else 0)
+    conclude(report)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from killing import Contents, Tally, contents, moment, run
-from measuring import described
+from measuring import conclude, described
 from transformers import GPT2Config, GPT2LMHeadModel
 from workloads import mixed_lengths, write_corpus, write_tokenizer
 
@@ -209,8 +209,7 @@ def main(
         "changes": {name: {when: asdict(tally) for when, tally in each.items()} for name, each in found.items()},
         "falls_short": falls_short,
     }
-    typer.echo(json.dumps(report, indent=1))
-    raise typer.Exit(1 if falls_short else 0)
+    conclude(report)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ fixed cost to vanish: it compares what one document more costs. Prints one JSON 
 nothing falls short.
 """
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +21,7 @@ import typer
 from disk import measure_store
 from exact_scan import measure_codes, measure_flat
 from growing import memory_of_builds
-from measuring import THREADS, described
+from measuring import THREADS, conclude, described
 from two_stages import draw, measure_two_stages, prepare
 
 BOUNDS = {
@@ -84,8 +83,7 @@ def main(
     }
     if plot is not None:
         draw(two["found"]["growth"], plot)
-    typer.echo(json.dumps(report, indent=1))
-    raise typer.Exit(1 if report["falls_short"] else 0)
+    conclude(report)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Times and memory: passes interleaved round by round, so that a busy machine slows all of them alike."""
 
+import json
 import os
 import platform
 import resource
@@ -10,9 +11,10 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+import typer
 
 THREADS = 2
 
@@ -60,6 +62,12 @@ def described(device: torch.device) -> dict[str, str]:
     """When, where and with what."""
     versions = {name: version(name) for name in ("torch", "transformers")}
     return {"date": date.today().isoformat(), "machine": machine(device), **versions}
+
+
+def conclude(report: Mapping[str, Any]) -> NoReturn:
+    """Prints what was found; the status is 0 only when nothing falls short."""
+    typer.echo(json.dumps(report, indent=1))
+    raise typer.Exit(1 if report["falls_short"] else 0)
 
 
 def _wait(device: torch.device) -> None:

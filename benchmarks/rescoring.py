@@ -9,7 +9,6 @@ forward pass, interleaved, on models of real configurations with random weights.
 and the comparisons out. Prints one JSON object; the exit code is 0 only when nothing falls short.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from accuracy import grade
-from measuring import THREADS, described, interleaved, median_ratio
+from measuring import THREADS, conclude, described, interleaved, median_ratio
 from passes import Pass, prepare
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -113,8 +112,7 @@ def main(
         "speed_to_limit": costs,
         "falls_short": falls_short,
     }
-    typer.echo(json.dumps(report, indent=1))
-    raise typer.Exit(1 if falls_short else 0)
+    conclude(report)
 
 
 if __name__ == "__main__":

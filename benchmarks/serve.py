@@ -24,7 +24,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from measuring import described
+from measuring import conclude, described
 from rates import ask_at, asking_alone, bind, part_cores, quantile
 from serving import Served, questions, serving, write_index
 
@@ -209,8 +209,7 @@ def main(
     if plot_to is not None:
         plot(load, plot_to)
     report = {**described(torch.device("cpu")), "quick": quick, "unloaded": still, **load, "falls_short": falls_short}
-    typer.echo(json.dumps(report, indent=1))
-    raise typer.Exit(1 if falls_short else 0)
+    conclude(report)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ an LDS by about 0.004. Prints one JSON object; the exit code is 0 only when the 
 target. The plot wants matplotlib: pip install 'headwater[benchmarks]'.
 """
 
-import json
 import os
 import platform
 import statistics
@@ -18,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 from accuracy import grade
+from measuring import conclude
 
 from headwater_indexer.checkpoint import load_checkpoint
 from headwater_indexer.evaluation.truth import GroundTruth
@@ -87,8 +87,7 @@ def main(
         "points": points,
         "falls_short": short,
     }
-    typer.echo(json.dumps(report, indent=1))
-    raise typer.Exit(1 if short else 0)
+    conclude(report)
 
 
 if __name__ == "__main__":

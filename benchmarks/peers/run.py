@@ -24,7 +24,7 @@ from curves import falls_short
 from environments import NoEnvironmentError, python_for
 from kept import Kept
 from material import write_capture, write_truth
-from measuring import THREADS, described
+from measuring import THREADS, conclude, described
 from points import POINTS, RANKS, Point, capture_points
 from transformers import AutoConfig
 from workloads import Family
@@ -159,8 +159,7 @@ def main(
         "skipped": bench.skipped,
         "falls_short": short,
     }
-    typer.echo(json.dumps(report, indent=1))
-    raise typer.Exit(1 if short else 0)
+    conclude(report)
 
 
 if __name__ == "__main__":
