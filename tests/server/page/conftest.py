@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from browser import NONE, find_chromium
-from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from headwater_indexer.build import build_index
 from headwater_indexer.index import Index
@@ -32,15 +32,21 @@ BOOKS = ["book 0", "book 1", "book 2", None]
 
 
 @pytest.fixture(scope="module")  # no longer: while it is there, no other test can have an event loop
-def chromium() -> Iterator[Browser]:
+def launch() -> Iterator[Callable[[], Browser]]:
     with sync_playwright() as playwright:
         found = find_chromium(playwright.chromium.executable_path)
         if found is None:
             warnings.warn(NO_BROWSER, stacklevel=1)
             pytest.skip(NO_BROWSER)
-        browser = playwright.chromium.launch(executable_path=found)
-        yield browser
-        browser.close()
+        yield lambda: playwright.chromium.launch(executable_path=found)
+
+
+@pytest.fixture
+def chromium(launch: Callable[[], Browser]) -> Iterator[Browser]:
+    """One for each test: the end of a browser is bounded, by killing it, where that of a context may wait for ever."""
+    browser = launch()
+    yield browser
+    browser.close()
 
 
 @dataclass
@@ -74,9 +80,8 @@ def watched() -> Iterator[Watched]:
 
 
 @pytest.fixture
-def visit(chromium: Browser, watched: Watched) -> Iterator[Callable[..., Page]]:
-    """`visit(server, "#fragment", width=..., ...)` opens the page; `begun` counts what moves on it."""
-    contexts: list[BrowserContext] = []
+def visit(chromium: Browser, watched: Watched) -> Callable[..., Page]:
+    """`visit(server, "#fragment", width=..., ...)` opens the page; `window.shifted` names what moved by itself."""
 
     def open_page(server: Any, fragment: str = "", *, width: int = 1280, height: int = 900, **options: Any) -> Page:
         context = chromium.new_context(
@@ -85,25 +90,23 @@ def visit(chromium: Browser, watched: Watched) -> Iterator[Callable[..., Page]]:
             base_url=str(server.client.base_url),
             **options,
         )
-        contexts.append(context)
         context.set_default_timeout(10_000)
         page = context.new_page()
-        page.add_init_script(COUNT_SHIFTS)
+        page.add_init_script(NOTE_SHIFTS)
         watched.follow(page, str(server.client.base_url))
         page.goto(f"/{fragment}", wait_until="load")
         if any(MACHINE_CHANGED in error for error in watched.errors):
             page.reload()
         return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
+    return open_page
 
 
-COUNT_SHIFTS = """
-    window.shifted = 0;
+NOTE_SHIFTS = """
+    window.shifted = [];
+    const name = ({ node }) => (node?.outerHTML ?? node?.textContent ?? "").slice(0, 120);
     new PerformanceObserver((list) => {
-      for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
+      for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted.push(entry.sources.map(name));
     }).observe({ type: "layout-shift", buffered: true });
 """
 
