@@ -101,9 +101,13 @@ class GradientQueue:
             self._check_room(tokens=1, arriving=self._arriving)
 
     def put(self, entry: Entry) -> None:
-        """Raises QueueFull or QueueClosed. A question longer than the whole queue is taken when nothing waits."""
+        """Raises QueueFull, also for what would wait past its deadline, or QueueClosed.
+
+        A question longer than the whole queue is taken when nothing waits.
+        """
         with self._changed:
             self._check_room(self._room_of(entry))
+            self._check_time(entry)
             self._entries.append(entry)
             self._recount()
             self._changed.notify()
@@ -213,6 +217,19 @@ class GradientQueue:
         if self._full(tokens, arriving):
             raise QueueFull(self._retry_after())
 
+    def _check_time(self, entry: Entry) -> None:
+        """Better refused at once than accepted and then too late."""
+        if self.clock() + self._seconds_before(entry) <= entry.deadline:
+            return
+        self._drop_dead()
+        if self.clock() + self._seconds_before(entry) > entry.deadline:
+            raise QueueFull(self._retry_after())
+
+    def _seconds_before(self, entry: Entry) -> float:
+        """Until its turn comes. Questions are answered between pieces of work, so that work is not before them."""
+        before = [one for one in (*self._running, *self._entries) if entry.work is not None or one.work is None]
+        return self._seconds(sum(one.tokens for one in before), len(before))
+
     def _full(self, tokens: int, arriving: int) -> bool:
         held = len(self._entries) + len(self._searching) + arriving
         if not held:
@@ -229,11 +246,15 @@ class GradientQueue:
         self._room = sum(self._room_of(entry) for entry in self._entries)
 
     def _retry_after(self) -> int:
-        """Seconds until what is ahead is through; model and search work side by side, so the slower one tells."""
+        """Whole seconds until what is ahead is through."""
         tokens = self._tokens + sum(entry.tokens for entry in self._running)
         questions = len(self._entries) + len(self._running) + len(self._searching)
+        return max(1, ceil(self._seconds(tokens, questions)))
+
+    def _seconds(self, tokens: int, questions: int) -> float:
+        """Model and search work side by side, so the slower one tells; 0 before anything was measured."""
         model = tokens / self._tokens_per_second if self._tokens_per_second else 0.0
-        return max(1, ceil(max(model, questions * self._seconds_a_search)))
+        return max(model, questions * self._seconds_a_search)
 
     def _drop_dead(self) -> None:
         """Take out entries whose client has gone or whose time is over; they must not hold room."""

@@ -96,6 +96,32 @@ def test_retry_after_is_tokens_ahead_by_measured_speed():
     assert refused.value.retry_after == 5
 
 
+def test_what_would_wait_past_its_deadline_is_refused_at_once():
+    clock = Clock()
+    waiting = queue(clock=clock)
+    waiting.done(tokens=100, seconds=1.0)
+    gone = entry(100)
+    waiting.put(entry(100))
+    waiting.put(gone)
+    with pytest.raises(QueueFull) as refused:
+        waiting.put(entry(1, deadline=clock.now + 1.9))
+    assert refused.value.retry_after == 2
+    waiting.put(entry(1, deadline=clock.now + 2.1))
+    assert gone.answer.cancel()
+    waiting.put(entry(1, deadline=clock.now + 1.9))
+    assert waiting.waiting[0] == 3
+
+
+def test_work_is_not_before_questions_and_questions_are_before_work():
+    clock = Clock()
+    waiting = queue(clock=clock)
+    waiting.done(tokens=100, seconds=1.0)
+    waiting.put(work(900))
+    waiting.put(entry(1, deadline=clock.now + 0.1))
+    with pytest.raises(QueueFull):
+        waiting.put(Entry(index=INDEX, pair=SimpleNamespace(input_ids=(0,)), deadline=clock.now + 8, work=lambda: None))
+
+
 def test_what_is_late_or_gone_holds_no_room():
     clock = Clock()
     waiting = queue(max_requests=2, clock=clock)
