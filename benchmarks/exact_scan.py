@@ -95,7 +95,7 @@ def measure_codes(count: int) -> dict[str, Any]:
     for name, code_bytes in BYTES.items():
         coder = Coder.make(width=WIDTH, columns=WIDTH, code_bytes=code_bytes, seed=0)
         few = coder.encode(rows[:64])
-        search = CodedSearch(coder, MappedRows([np.tile(few, (-(-count // 64), 1))[:count]]), WIDTH)
+        search = CodedSearch(coder, MappedRows([np.tile(few, (-(-count // 64), 1))[:count]]))
         found[name] = {"bytes": coder.bytes}
         for queries in COUNTS:
             asked = draw.standard_normal((queries, WIDTH), dtype=np.float32)

@@ -48,7 +48,7 @@ def prepare(folder: Path, documents: int) -> None:
     records, _ = corpus.write(folder)
     known = folder / "influences.npy"
     if not known.exists():
-        exact = CodedSearch(corpus.coder, MappedRows.open(records), WIDTH)
+        exact = CodedSearch(corpus.coder, MappedRows.open(records))
         np.save(known, exact.influences(corpus.queries(QUERIES)), allow_pickle=False)
 
 
@@ -139,7 +139,7 @@ def open_search(corpus: Corpus, records: Any, signs: Any, count: int) -> TwoStag
     """Over the first so many documents."""
     stored = MappedRows.open(signs)
     scan = SignScan.of(corpus.signs, count, first_of(stored, count))
-    exact = CodedSearch(corpus.coder, MappedRows.open(records), WIDTH, norms=scan.norms)
+    exact = CodedSearch(corpus.coder, MappedRows.open(records), norms=scan.norms)
     return TwoStageSearch(scan, exact, candidates=FEWEST)
 
 

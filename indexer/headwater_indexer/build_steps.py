@@ -328,7 +328,7 @@ class BuildSteps:
             self.checkpoint.model, self.layers, projections, batch_tokens=self.options.batch_tokens
         ) as capture:
             rows = whiten(capture([pair.window for _, pair in asked])).numpy()
-        exact = open_exact(self.work, self.plan.width, plain=self.plan.exact)
+        exact = open_exact(self.work, plain=self.plan.exact)
         quick = open_two_stage(self.work, self.plan.width, plain=self.plan.exact, candidates=FEWEST)
         found = measure(exact, quick, rows, [ordinal for ordinal, _ in asked])
         self.progress.say(str(found))

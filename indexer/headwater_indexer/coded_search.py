@@ -3,7 +3,7 @@
 The exact length of each row stands beside its codes, so that relatif and cosine divide by what is exact.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -16,7 +16,7 @@ from headwater_indexer.store.mapped import MappedRows
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.workspace import Workspace
 
-BLOCK_BYTES = 16 << 20  # of decoded rows scored at once
+BLOCK_BYTES = 16 << 20  # of records scored at once
 HEADERS_AT_ONCE = 4096  # records whose lengths are read together
 QUERIES_AT_ONCE = 64  # whose tables are in memory together
 Records = UInt8[np.ndarray, "rows bytes"]
@@ -42,19 +42,18 @@ class CodedSearch:
         self,
         coder: Coder | PlainRows,
         records: MappedRows,
-        width: int,
         norms: Float32[np.ndarray, " documents"] | None = None,
     ) -> None:
         """`norms` are the records' own, where they have been read already."""
         self._coder = coder
         self._records = records
-        self._rows_at_once = max(1, BLOCK_BYTES // (4 * width))
+        self._rows_at_once = max(1, BLOCK_BYTES // coder.bytes)
         self.norms = record_lengths(records) if norms is None else norms
 
     @classmethod
-    def open(cls, coder: Coder, records: ShardStore, width: int) -> "CodedSearch":
+    def open(cls, coder: Coder, records: ShardStore) -> "CodedSearch":
         """Raises IndexDamaged for a shard that is missing or not as the store's manifest says."""
-        return cls(coder, MappedRows.open(records), width)
+        return cls(coder, MappedRows.open(records))
 
     def __len__(self) -> int:
         return len(self._records)
@@ -69,11 +68,12 @@ class CodedSearch:
                 done += len(block)
         return found
 
-    def few(self, query: Query, among: Ordinals) -> Float32[np.ndarray, " searched"]:
-        """The estimated influence of these documents on one query, without what is prepared for a pass over many."""
-        estimate = self._coder.few_scorer(query)
-        blocks = [estimate(records)[0] for records in self._blocks(among)]
-        return np.concatenate([np.zeros(0, np.float32), *blocks])
+    def scoring(self, query: Query) -> Callable[[Ordinals], Float32[np.ndarray, " searched"]]:
+        """The estimated influence on one query of the documents that are named then, a few at a time."""
+        estimate = self._coder.scorer(query[None])
+        return lambda among: np.concatenate(
+            [np.zeros(0, np.float32), *(estimate(records)[0] for records in self._blocks(among))]
+        )
 
     def _scored(
         self, queries: Queries, among: Ordinals | None
@@ -89,10 +89,8 @@ class CodedSearch:
         if among is None:
             yield from self._records.blocks(self._rows_at_once)
             return
-        together = max(self._rows_at_once, BLOCK_BYTES // self._coder.bytes)
-        for start in range(0, len(among), together):
-            records = self._records.gather(among[start : start + together])
-            yield from (records[n : n + self._rows_at_once] for n in range(0, len(records), self._rows_at_once))
+        for start in range(0, len(among), self._rows_at_once):
+            yield self._records.gather(among[start : start + self._rows_at_once])
 
     def __call__(
         self,

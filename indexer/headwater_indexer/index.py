@@ -332,7 +332,7 @@ def plan_of(manifest: Manifest, parts: Sequence[Workspace], asked: AskedPlan, me
 def _open_search(work: Workspace, manifest: Manifest, plan: Plan) -> FlatSearch | CodedSearch | TwoStageSearch:
     plain, candidates = manifest.rows.bits == 32, manifest.search.candidates
     if plan.kind == "exact" or candidates is None:
-        return open_exact(work, manifest.width, plain=plain)
+        return open_exact(work, plain=plain)
     return open_two_stage(work, manifest.width, plain=plain, candidates=candidates)
 
 

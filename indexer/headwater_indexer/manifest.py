@@ -20,7 +20,7 @@ from headwater_indexer.projection import ProjectionKind
 from headwater_indexer.windows import LongDocuments
 
 FORMAT = "headwater-index"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST = "manifest.json"
 ZEROS = "0" * 64
 FileText = bytes  # named here: manifests have a property `bytes`

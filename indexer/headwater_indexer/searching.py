@@ -14,12 +14,12 @@ from headwater_indexer.workspace import Workspace
 SIGNS_AT_ONCE = 4096  # documents whose signs are read together
 
 
-def open_exact(work: Workspace, width: int, *, plain: bool) -> FlatSearch | CodedSearch:
+def open_exact(work: Workspace, *, plain: bool) -> FlatSearch | CodedSearch:
     """Every document is scored. Raises IndexDamaged for files that are not as they should be."""
     if plain:
         return FlatSearch.open(work.search, work.norms)
     coder = Coder.load(work.coder)
-    return CodedSearch.open(coder, coded_store(work, coder), width)
+    return CodedSearch.open(coder, coded_store(work, coder))
 
 
 def open_two_stage(work: Workspace, width: int, *, plain: bool, candidates: int) -> TwoStageSearch:
@@ -39,7 +39,7 @@ def open_part(
         store = ShardStore(work.rows, width=width)
         return FlatSearch(*flat_index((store.read(store.manifest.shards[number]) for number in shards), width))
     coder = Coder.load(work.coder)
-    return CodedSearch(coder, _mapped(coded_store(work, coder), shards), width)
+    return CodedSearch(coder, _mapped(coded_store(work, coder), shards))
 
 
 def _two_stage(work: Workspace, width: int, plain: bool, candidates: int, shards: range) -> TwoStageSearch:
@@ -48,10 +48,10 @@ def _two_stage(work: Workspace, width: int, plain: bool, candidates: int, shards
     signs = SignScan.of(coder, len(stored), stored.blocks(SIGNS_AT_ONCE))
     if plain:
         rows = _mapped(ShardStore(work.rows, width=width), shards)
-        exact = CodedSearch(PlainRows(width), rows, width, norms=signs.norms)
+        exact = CodedSearch(PlainRows(width), rows, norms=signs.norms)
     else:
         records = Coder.load(work.coder)
-        exact = CodedSearch(records, _mapped(coded_store(work, records), shards), width, norms=signs.norms)
+        exact = CodedSearch(records, _mapped(coded_store(work, records), shards), norms=signs.norms)
     return TwoStageSearch(signs, exact, candidates=candidates)
 
 

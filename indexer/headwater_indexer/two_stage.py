@@ -5,6 +5,7 @@ A document that is not proposed is not found; how seldom that happens is measure
 were scored: where a document above it was missed, it is too high by that one's share of all.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
@@ -17,6 +18,7 @@ from headwater_indexer.search import Hit, Ordinals, Queries, Query, ScoreKind, S
 from headwater_indexer.signs.scan import Proposed, SignScan
 
 Scores = Float32[np.ndarray, "queries searched"]
+Scoring = Callable[[Ordinals], Float32[np.ndarray, " searched"]]
 FIRST_ROUND = 64  # candidates at least, before it is asked whether more are needed
 SHORT, LONG = 32, 128  # lists: up to SHORT a quarter of the candidates will do; beyond LONG more are taken
 
@@ -26,8 +28,8 @@ class Exact(Protocol):
 
     def influences(self, queries: Queries, among: Ordinals | None = None) -> Scores: ...
 
-    def few(self, query: Query, among: Ordinals) -> Float32[np.ndarray, " searched"]:
-        """Of one query, for so few that they are gathered at once."""
+    def scoring(self, query: Query) -> Scoring:
+        """Of one query, prepared once, for documents that are gathered a few at a time."""
 
 
 class TwoStageSearch:
@@ -111,12 +113,13 @@ class TwoStageSearch:
     ) -> list[Hit]:
         """Candidates in the order of their exact scores: of as many as may still be among the best, in rounds."""
         ordinals, scores = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        scoring = self._exact.scoring(query)
         while len(ordinals) < len(proposed.ordinals):
             stop = max(FIRST_ROUND, 4 * top_k, 2 * len(ordinals))
             if np.isinf(proposed.bounds[0]):
                 stop = len(proposed.ordinals)
             block = np.sort(proposed.ordinals[len(ordinals) : stop])
-            found = self._scores(query, block, score, cores)
+            found = self._scores(scoring, block, score, cores)
             ordinals, scores = np.concatenate([ordinals, block]), np.concatenate([scores, found])
             left = proposed.bounds[len(ordinals) :]
             if len(left) and np.partition(scores, -top_k)[-top_k] >= left[0]:
@@ -128,12 +131,10 @@ class TwoStageSearch:
         return ranked
 
     def _scores(
-        self, query: Query, ordinals: Ordinals, score: ScoreKind, cores: int
+        self, scoring: Scoring, ordinals: Ordinals, score: ScoreKind, cores: int
     ) -> Float32[np.ndarray, " candidates"]:
         """Influence, or relatif."""
         parts = np.array_split(ordinals, cores)
-        influences = np.concatenate(
-            list((self._sharing.map if cores > 1 else map)(partial(self._exact.few, query), parts))
-        )
+        influences = np.concatenate(list((self._sharing.map if cores > 1 else map)(scoring, parts)))
         norms = self.norms[ordinals]
         return influences if score == "influence" else influences / np.where(norms > 0, norms, 1)

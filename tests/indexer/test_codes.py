@@ -11,7 +11,8 @@ from headwater_indexer.coded_search import CodedSearch
 from headwater_indexer.codes.budget import plan_rows, width_at
 from headwater_indexer.codes.coder import HEADER_BYTES, Coder
 from headwater_indexer.codes.levels import best_levels
-from headwater_indexer.codes.trellis import CHOICES, STATES, TrellisCodes, windows
+from headwater_indexer.codes.trellis import TrellisCodes
+from headwater_indexer.codes.words import CHOICES, POSITIVE, WINDOWS, first_half, second_half, windows
 from headwater_indexer.errors import DataError, UsageError
 from headwater_indexer.layers import Layer
 from headwater_indexer.search import ScoreKind, Sign
@@ -105,27 +106,58 @@ def test_levels_are_the_same_every_time() -> None:
     assert torch.equal(first, best_levels(16))
 
 
-def test_a_path_through_the_trellis_is_the_best_of_all() -> None:
-    """Three bytes of seven columns, against all 16 million codes of them, word by word as their bits say."""
-    order, rows = torch.arange(7), torch.from_numpy(whitened_rows(20)[:6, :7] / 3)
-    codes = TrellisCodes.make(order, 7, 3, seed=0)
-    book = codes.tensors()["words"]
-    lengths = [2, 1, 1, 1, 1, 1]  # 7 columns over 6 steps
+def named_words(codes: TrellisCodes) -> torch.Tensor:
+    """All words of a trellis, one by one: the columns of both halves in turns, with a sign."""
+    halves, named = codes.tensors()["halves"], torch.arange(WINDOWS)
+    words = torch.stack([halves[0, first_half(named)], halves[1, second_half(named)]], 2).flatten(1)
+    return torch.where(named < POSITIVE, 1, -1)[:, None] * words
+
+
+@pytest.mark.parametrize("numba", [True, False])
+def test_a_path_through_the_trellis_is_the_best_of_all(monkeypatch: pytest.MonkeyPatch, numba: bool) -> None:
+    """Three bytes of seventeen columns, against all 16 million codes of them, word by word as their bits say."""
+    monkeypatch.setattr("headwater_indexer.codes.compiling.has_numba", lambda: numba)
+    order, rows = torch.arange(17), torch.from_numpy(whitened_rows(20)[:6, :17] / 3)
+    codes = TrellisCodes.make(order, 17, 3, seed=0)
+    book = named_words(codes)
+    lengths = [3, 3, 3, 3, 3, 2]  # 17 columns over 6 steps
     starts = np.cumsum([0, *lengths])
     for row, found in zip(rows, codes.encode(rows)[0], strict=True):
         best = torch.zeros(1)  # over all paths: the least distance of each history so far, none of them dropped
         for step, length in enumerate(lengths):
-            words = torch.arange(len(best) * CHOICES) % (STATES * CHOICES)
+            words = torch.arange(len(best) * CHOICES) % WINDOWS
             missed = (row[starts[step] : starts[step + 1]] - book[:, :length]).square().sum(1)
             best = best.repeat_interleave(CHOICES) + missed[words]
         named = int.from_bytes(bytes(found.tolist()), "big")
         assert float(best[named]) == pytest.approx(float(best.min()), rel=1e-5)
 
 
-def test_a_word_is_named_by_the_last_twelve_bits() -> None:
+@pytest.mark.parametrize("columns", [1, 2, 3, 5])
+@pytest.mark.parametrize("size", [1, 2, 200])
+def test_the_compiled_search_for_a_path_is_as_good_as_the_plain_one(
+    monkeypatch: pytest.MonkeyPatch, columns: float, size: int
+) -> None:
+    width = 2 * size * columns + size
+    rows = torch.randn(9, width, generator=torch.Generator().manual_seed(size))
+    codes = TrellisCodes.make(torch.randperm(width), width, size, seed=0)
+    missed = []
+    for numba in (True, False):
+        monkeypatch.setattr("headwater_indexer.codes.compiling.has_numba", lambda numba=numba: numba)
+        named, spelt = codes.encode(rows)
+        assert torch.equal(codes.decode(named), spelt)
+        missed.append((rows - spelt).square().sum(1))
+    assert torch.allclose(*missed, rtol=1e-5)
+
+
+def test_a_word_is_named_by_the_last_fourteen_bits() -> None:
     assert windows(np.array([[0x12, 0x34, 0x56]], dtype=np.uint8)).tolist() == [
-        [0x001, 0x012, 0x123, 0x234, 0x345, 0x456]
+        [0x001, 0x012, 0x123, 0x1234, 0x2345, 0x3456]
     ]
+
+
+def test_halves_are_named_by_their_bits() -> None:
+    assert first_half(torch.tensor([0b10110_1100_1001])).tolist() == [0b10110_1001]
+    assert second_half(torch.tensor([0b10110_1100_1001])).tolist() == [0b1_1100_1001]
 
 
 def test_a_row_that_is_not_finite_is_refused() -> None:
@@ -141,7 +173,7 @@ def search(tmp_path: Path) -> CodedSearch:
     store = ShardStore(tmp_path / "rows", width=coder.bytes, dtype="uint8")
     for part in np.array_split(whitened_rows(), 3):
         store.append(coder.encode(part))
-    return CodedSearch.open(coder, store, WIDTH)
+    return CodedSearch.open(coder, store)
 
 
 @pytest.mark.parametrize("score", ["relatif", "influence", "cosine"])
@@ -195,16 +227,18 @@ def test_a_budget_below_the_header_is_refused() -> None:
 
 
 @pytest.mark.parametrize("in_byte", [None, 1, 2, 5.3, 48])
-@pytest.mark.parametrize("numba", [True, False])
-def test_few_rows_are_scored_as_many(monkeypatch: pytest.MonkeyPatch, in_byte: float | None, numba: bool) -> None:
-    """Step by step for one query, by tables or by decoding for all: the same estimate, of the same decoded row."""
-    monkeypatch.setattr("headwater_indexer.codes.coder.has_numba", lambda: numba)
+@pytest.mark.parametrize("count", [1, 30, 600])
+def test_one_query_is_scored_by_a_kernel_as_by_tables(
+    monkeypatch: pytest.MonkeyPatch, in_byte: float | None, count: int
+) -> None:
+    """The same estimate, of the same decoded row; many rows are shared by the cores."""
     coder = coder_of(in_byte, columns=1301)
-    records = coder.encode(whitened_rows(30))
+    records = np.tile(coder.encode(whitened_rows(30)), (20, 1))[:count]
     query = np.random.default_rng(2).standard_normal(WIDTH).astype(np.float32)
     if in_byte is None:
         query[1301:] = 0  # float16 keeps every column
-    expected = coder.scorer(query[None])(records)
-    tolerance = 1e-5 * np.abs(expected).max()
-    assert np.allclose(coder.few_scorer(query)(records), expected, atol=tolerance)
-    assert np.allclose(query @ coder.decode(records).T, expected, atol=tolerance)
+    expected = query @ coder.decode(records).T
+    for numba in (True, False):
+        monkeypatch.setattr("headwater_indexer.codes.compiling.has_numba", lambda numba=numba: numba)
+        found = coder.scorer(query[None])(records)
+        assert np.allclose(found, expected, atol=1e-5 * np.abs(expected).max())

@@ -163,7 +163,8 @@ def test_compact_erases_rows_and_texts_and_changes_nothing_else(
     named = {folder / file.path for file in made.files} | {folder / "manifest.json"}
     assert {path for path in folder.rglob("*") if path.is_file()} == named
     after = opened(folder)
-    np.testing.assert_array_equal(after.influences(questions), influences)
+    # A product of matrices may sum in another order where two segments have become one.
+    np.testing.assert_allclose(after.influences(questions), influences, rtol=1e-5, atol=1e-5)
     found = after.search(questions, top_k=10)
     assert [[hit.ordinal for hit in one] for one in found] == [[hit.ordinal for hit in one] for one in hits]
     assert list(after.documents) == list(index.documents)

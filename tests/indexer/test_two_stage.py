@@ -48,7 +48,7 @@ def signs_of(rows: np.ndarray, most: int = WIDTH) -> SignScan:
 def exact_search() -> CodedSearch:
     """Over rows of 4 bits; that it is brute force is tested with it."""
     coder = Coder.make(width=WIDTH, columns=WIDTH, code_bytes=WIDTH // 2, seed=0)
-    return CodedSearch(coder, MappedRows(np.array_split(coder.encode(ROWS), 4)), WIDTH)
+    return CodedSearch(coder, MappedRows(np.array_split(coder.encode(ROWS), 4)))
 
 
 EXACT = exact_search()

@@ -19,10 +19,10 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from headwater_indexer.codes import compiling
 from headwater_indexer.codes.codes import Codes
 from headwater_indexer.codes.rounding import HalfCodes, LevelCodes
 from headwater_indexer.codes.trellis import TrellisCodes
-from headwater_indexer.codes.walk import Walk, has_numba
 from headwater_indexer.durable import replacing
 from headwater_indexer.errors import DataError
 from headwater_indexer.tensors import reading_tensors
@@ -32,6 +32,10 @@ HEADER_BYTES = HEADER.itemsize
 Rows = Float32[np.ndarray, "rows width"]
 Records = UInt8[np.ndarray, "rows bytes"]
 
+# From the codes of some rows to <q, s> for each query.
+CodeScorer = Callable[[UInt8[np.ndarray, "rows code_bytes"]], Float32[np.ndarray, "queries rows"]]
+
+_ONE_BY_ONE = 4  # queries, that are sooner scored each by itself than together
 _BLOCK_BYTES = 64 << 20  # of rows encoded together
 
 
@@ -81,24 +85,26 @@ class Coder:
 
     def scorer(self, queries: Rows) -> Callable[[Records], Float32[np.ndarray, "queries rows"]]:
         """Estimates <q, v> for all queries and the rows of the records that it is given; prepares the queries once."""
-        if len(queries) == 1 and (walk := self._walk(queries[0])) is not None and walk.narrow:
-            return _along(walk)
-        score = self._codes.scorer(torch.from_numpy(np.ascontiguousarray(queries)))
+        score = self._by_kernels(queries) if len(queries) <= _ONE_BY_ONE and compiling.has_numba() else None
+        if score is None:
+            score = self._together(queries)
 
         def estimate(records: Records) -> Float32[np.ndarray, "queries rows"]:
-            found: Float32[np.ndarray, "queries rows"] = score(records[:, HEADER_BYTES:]).T.numpy()
+            found: Float32[np.ndarray, "queries rows"] = score(records[:, HEADER_BYTES:])
             found *= headers(records)["correction"]
             return found
 
         return estimate
 
-    def few_scorer(self, query: Float32[np.ndarray, " width"]) -> Callable[[Records], Float32[np.ndarray, "1 rows"]]:
-        """As `scorer`, for one query and too few rows to prepare tables for."""
-        walk = self._walk(query)
-        return self.scorer(query[None]) if walk is None else _along(walk)
+    def _together(self, queries: Rows) -> CodeScorer:
+        score = self._codes.scorer(torch.from_numpy(np.ascontiguousarray(queries)))
+        return lambda codes: score(codes).T.numpy()
 
-    def _walk(self, query: Float32[np.ndarray, " width"]) -> Walk | None:
-        return self._codes.walk(torch.from_numpy(np.ascontiguousarray(query))) if has_numba() else None
+    def _by_kernels(self, queries: Rows) -> CodeScorer | None:
+        """Query by query; None where these codes have no kernel for that."""
+        kernels = [self._codes.quick_scorer(query) for query in torch.from_numpy(np.ascontiguousarray(queries))]
+        found = [kernel for kernel in kernels if kernel is not None]
+        return (lambda codes: np.stack([kernel(codes) for kernel in found])) if found else None
 
     def decode(self, records: Records) -> Rows:
         """The rows that the records estimate influence by."""
@@ -130,11 +136,7 @@ def _codes(tensors: dict[str, Tensor]) -> Codes:
     order = tensors["order"].long()
     if "levels" in tensors:
         return LevelCodes(order, tensors["levels"], width)
-    return TrellisCodes(order, tensors["words"], width, int(tensors["bytes"]))
-
-
-def _along(walk: Walk) -> Callable[[Records], Float32[np.ndarray, "1 rows"]]:
-    return lambda records: (walk(records[:, HEADER_BYTES:]) * headers(records)["correction"])[None]
+    return TrellisCodes(order, tensors["halves"], width, int(tensors["bytes"]))
 
 
 def headers(records: Records) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from headwater_indexer.codes.walk import Walk
+from headwater_indexer.codes.compiling import RowScorer
 
 # From the codes of some rows, without their headers, to <q, s> for each query.
 Scorer = Callable[[UInt8[np.ndarray, "rows code_bytes"]], Float[Tensor, "rows queries"]]
@@ -25,8 +25,8 @@ class Codes(Protocol):
 
     def scorer(self, queries: Float[Tensor, "queries width"]) -> Scorer: ...
 
-    def walk(self, query: Float[Tensor, " width"]) -> Walk | None:
-        """The same for one query and few rows; None where the scorer is quick for few as well."""
+    def quick_scorer(self, query: Float[Tensor, " width"]) -> RowScorer | None:
+        """The same for one query, compiled by numba; None where a product of matrices is as quick."""
 
     def decode(self, codes: UInt8[Tensor, "rows bytes"]) -> Float[Tensor, "rows width"]:
         """What the codes of some rows stand for."""

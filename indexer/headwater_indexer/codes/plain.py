@@ -17,7 +17,3 @@ class PlainRows:
     def scorer(self, queries: Rows) -> Callable[[Rows], Float32[np.ndarray, "queries rows"]]:
         """<q, v> for all queries and the rows that it is given."""
         return lambda rows: np.asarray(queries @ rows.T, dtype=np.float32)
-
-    def few_scorer(self, query: Float32[np.ndarray, " width"]) -> Callable[[Rows], Float32[np.ndarray, "1 rows"]]:
-        """The same for one query."""
-        return self.scorer(query[None])

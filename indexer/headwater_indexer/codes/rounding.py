@@ -7,8 +7,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from headwater_indexer.codes.codes import Scorer
+from headwater_indexer.codes.compiling import RowScorer
 from headwater_indexer.codes.levels import best_levels
 from headwater_indexer.codes.walk import Walk
+
+_DECODED_BYTES = 16 << 20  # of rows decoded at once
+
+
+def _in_blocks(score: Scorer, columns: int) -> Scorer:
+    """The same, of few decoded rows at a time."""
+    at_once = max(1, _DECODED_BYTES // (4 * columns))
+    return lambda codes: torch.cat([score(codes[n : n + at_once]) for n in range(0, max(len(codes), 1), at_once)])
 
 
 class HalfCodes:
@@ -31,10 +40,10 @@ class HalfCodes:
             product: Tensor = halves.float() @ queries.T
             return product
 
-        return score
+        return _in_blocks(score, self._width)
 
-    def walk(self, query: Float[Tensor, " width"]) -> None:  # noqa: ARG002
-        """A product of matrices is quick for few rows as well."""
+    def quick_scorer(self, query: Float[Tensor, " width"]) -> None:  # noqa: ARG002
+        """A product of matrices is as quick."""
         return
 
     def decode(self, codes: UInt8[Tensor, "rows bytes"]) -> Float[Tensor, "rows width"]:
@@ -79,12 +88,11 @@ class LevelCodes:
             product: Tensor = decoded.flatten(1) @ picked.T
             return product
 
-        return score
+        return _in_blocks(score, len(self._order))
 
-    def walk(self, query: Float[Tensor, " width"]) -> Walk:
-        """Scores few rows for one query."""
-        bits = 8 // self._in_byte
-        return Walk(bits, bits, self._levels[:, None].numpy(), self._picked(query[None])[0][:, None].numpy())
+    def quick_scorer(self, query: Float[Tensor, " width"]) -> RowScorer:
+        """Scores rows for one query by a kernel of numba's."""
+        return Walk(8 // self._in_byte, self._levels.numpy(), self._picked(query[None])[0].numpy())
 
     def decode(self, codes: UInt8[Tensor, "rows bytes"]) -> Float[Tensor, "rows width"]:
         whole = codes.long()

@@ -1,206 +1,235 @@
-"""Trellis codes: four bits name one of 4,096 words, because the eight bits before them take part.
+"""Trellis codes: four bits name one of 16,384 words, because the ten bits before them take part.
 
 A code of 256 words for each byte by itself keeps 0.74 to 0.79 of what Shannon's bound lets any code of so many bits
-keep of a Gaussian row. Here every step of a few columns adds four bits, and the last twelve name its word: a choice
+keep of a Gaussian row. Here every step of a few columns adds four bits, and the last fourteen name its word: a choice
 also decides what can follow, and the best path through all steps (Viterbi) is found for the row as a whole. That keeps
 0.91 to 0.94. The words are random: nothing is fitted on rows. Source: trellis coded quantisation (Marcellin and
 Fischer, 1990), with overlapping windows as states as in QTIP (arXiv 2406.11235).
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int32, Int64, Integer, UInt8
+from jaxtyping import Float, Int64, Integer, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from headwater_indexer.codes import compiling
 from headwater_indexer.codes.codes import Scorer
-from headwater_indexer.codes.walk import Walk
+from headwater_indexer.codes.compiling import RowScorer
+from headwater_indexer.codes.lookup import look_up, look_up_many
+from headwater_indexer.codes.viterbi import best_windows
+from headwater_indexer.codes.words import (
+    BYTES_BEFORE,
+    CHOICES,
+    HALVES,
+    POSITIVE,
+    STATES,
+    STEPS_IN_BYTE,
+    first_half,
+    random_halves,
+    second_half,
+    windows,
+)
 
-STEPS_IN_BYTE = 2
-CHOICES = 16  # of a step: four bits
-STATES = 256  # the eight bits before them
-WORDS = STATES * CHOICES
-_HALF = WORDS // 2
 _OLDEST = STATES // CHOICES  # what the oldest four bits of a state are worth
 
-_METRIC_BYTES = {"cpu": 128 << 20, "cuda": 2 << 30}  # held for the way back
-_ROWS_AT_ONCE = {"cpu": 32, "cuda": 4096}  # on their way through the trellis: a step's sums stay in a core's cache
-_STEPS_MULTIPLIED = 8  # at once: one product of matrices
-_TABLE_BYTES = 256 << 20  # of the queries' products with all words
-_STEPS_AT_ONCE = 32  # whose tables stay in a core's cache
-_DECODED_BYTES = 64 << 20  # of rows decoded at once
-_FIRST = 2  # steps, after which every state has been reached, by one path each
-
-
-def random_words(columns: int, bits_a_column: float, seed: int) -> Float[Tensor, "words columns"]:
-    """Gaussian words of the variance that the best code of a Gaussian of variance 1 has, 1 - 2^-2R; each with its
-    opposite, which halves the products that a row needs and joins opposite words where paths meet."""
-    drawn = torch.randn(_HALF, columns, generator=torch.Generator().manual_seed(seed))
-    drawn *= (1 - 4**-bits_a_column) ** 0.5
-    return torch.cat([drawn, -drawn])
+_METRIC_BYTES = {"cpu": 128 << 20, "cuda": 4 << 30}  # held for the way back
+_ROWS_AT_ONCE = {"cpu": 64, "cuda": 4096}
+_TABLE_BYTES = 8 << 20  # of the queries' products with both halves of some steps' words
+_FIRST = 3  # steps, after which every state has been reached
 
 
 class TrellisCodes:
     """Columns in a random order, spread evenly over two steps for each byte."""
 
-    def __init__(self, order: Int64[Tensor, " columns"], book: Float[Tensor, "words longest"], width: int, size: int):
+    def __init__(
+        self, order: Int64[Tensor, " columns"], halves: Float[Tensor, "2 halves longest"], width: int, size: int
+    ) -> None:
         self._order = order
-        self._book = book
+        self._halves = halves
         self._width = width
         self.bytes = size  # of a row
-        steps = size * STEPS_IN_BYTE
+        self._steps = size * STEPS_IN_BYTE
         columns = torch.arange(len(order), device=order.device)
-        step_of = columns * steps // len(order)
-        starts = torch.searchsorted(step_of, torch.arange(steps + 1, device=order.device))
-        self._lengths: list[int] = starts.diff().tolist()  # of the steps: they differ by one column at most
+        step_of = columns * self._steps // len(order)
+        starts = torch.searchsorted(step_of, torch.arange(self._steps + 1, device=order.device))
+        lengths = starts.diff()  # of the steps: they differ by one column at most
         place = columns - starts[step_of]
-        self._slots = step_of * book.shape[1] + place  # of the ordered columns among those of full-length steps
+        # Of the ordered columns among those of full-length steps, turn by turn in the first half and in the second.
+        self._slots = (STEPS_IN_BYTE * step_of + place % 2) * halves.shape[2] + place // 2
+        longest = int(lengths.max())
+        self._short = (lengths < longest).long()
+        self._penalties = torch.stack([self._half_squares(longest), self._half_squares(longest - 1)])
 
     @classmethod
     def make(cls, order: Int64[Tensor, " columns"], width: int, size: int, *, seed: int) -> "TrellisCodes":
         steps = size * STEPS_IN_BYTE
-        longest = -(-len(order) // steps)
-        return cls(order, random_words(longest, 4 * steps / len(order), seed), width, size)
+        return cls(order, random_halves(-(-len(order) // steps), 4 * steps / len(order), seed), width, size)
 
     def tensors(self) -> dict[str, Tensor]:
         size = torch.tensor(self.bytes)
-        return {"order": self._order.int(), "words": self._book, "width": torch.tensor(self._width), "bytes": size}
+        return {"order": self._order.int(), "halves": self._halves, "width": torch.tensor(self._width), "bytes": size}
+
+    def _half_squares(self, length: int) -> Float[Tensor, " windows"]:
+        """Half the squared length of each positive window's word, cut to so many columns."""
+        first = self._halves[0, :, : (length + 1) // 2].square().sum(1)
+        second = self._halves[1, :, : length // 2].square().sum(1)
+        named = torch.arange(POSITIVE, device=first.device)
+        return (first[first_half(named)] + second[second_half(named)]) / 2
 
     def encode(self, rows: Float[Tensor, "rows width"]) -> tuple[Tensor, Float[Tensor, "rows width"]]:
         """The codes, uint8 [rows, bytes], and what they stand for."""
         steps = self._in_steps(rows)
         kind = rows.device.type
-        at_once = max(1, min(_ROWS_AT_ONCE[kind], _METRIC_BYTES[kind] // (4 * STATES * steps.shape[1])))
-        # A step is too small to be shared between cores, so each core takes rows of its own.
-        workers = torch.get_num_threads() if kind == "cpu" else 1
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            words = torch.cat(list(pool.map(self._best_path, steps.split(at_once))))
-        nibbles = (words % CHOICES).to(torch.uint8)
-        return nibbles[:, 0::2] * CHOICES + nibbles[:, 1::2], self._spelt(words)
+        at_once = max(1, min(_ROWS_AT_ONCE[kind], _METRIC_BYTES[kind] // (4 * STATES * self._steps)))
+        named = torch.cat([self._best_path(part) for part in steps.split(at_once)])
+        nibbles = (named % CHOICES).to(torch.uint8)
+        return nibbles[:, 0::2] * CHOICES + nibbles[:, 1::2], self._spelt(named)
 
-    def _in_steps(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows steps longest"]:
-        """The columns in their order and steps; zeros at the end of the shorter steps."""
-        longest = self._book.shape[1]
-        spread = rows.new_zeros(len(rows), len(self._lengths) * longest)
+    def _in_steps(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows steps 2 longest"]:
+        """The columns in their order, steps and halves; zeros at the end of the shorter ones."""
+        longest = self._halves.shape[2]
+        spread = rows.new_zeros(len(rows), self._steps * 2 * longest)
         spread[:, self._slots] = rows[:, self._order]
-        steps: Tensor = spread.unflatten(1, (-1, longest))
-        return steps
+        return spread.view(len(rows), self._steps, 2, longest)
 
-    @cached_property
-    def _half_squares(self) -> Float[Tensor, "lengths words"]:
-        """Half the squared length of each word, cut to so many columns."""
-        return functional.pad(self._book.square().cumsum(1), (1, 0)).T.contiguous() / 2
+    def _best_path(self, rows: Float[Tensor, "rows steps 2 longest"]) -> Int64[Tensor, "rows steps"]:
+        """The windows of the path nearest to each row."""
+        first = min(_FIRST, self._steps)
+        begun = self._begun(rows[:, :first])
+        metrics = begun.view(len(rows), -1, min(STATES, begun.shape[1])).amax(1)
+        if rows.device.type == "cpu" and self._steps > _FIRST and compiling.has_numba():
+            short = self._short[first:]
+            found, state = best_windows(rows[:, first:], metrics, self._halves, self._penalties, short)
+        else:
+            found, state = self._way_back(rows[:, first:], self._forwards(rows[:, first:], metrics))
+        ends = state[:, None] + torch.arange(begun.shape[1] // metrics.shape[1], device=rows.device) * STATES
+        last = ends.gather(1, begun.gather(1, ends).argmax(1, keepdim=True))
+        behind = CHOICES ** torch.arange(first - 1, -1, -1, device=rows.device)
+        return torch.cat([last // behind, found], 1)
 
-    def _best_path(self, rows: Float[Tensor, "rows steps longest"]) -> Int64[Tensor, "rows steps"]:
-        """The words of the path nearest to each row: the sums forwards, the choices from the end backwards."""
-        steps = rows.transpose(0, 1).contiguous()
-        metrics = self._forwards(steps)
+    def _begun(self, rows: Float[Tensor, "rows first 2 longest"]) -> Float[Tensor, "rows paths"]:
+        """The sums of <row, word> - |word|^2 / 2 over the first steps, along each path: there is one to each window."""
+        sums = rows.new_zeros(len(rows), 1)
+        for step in range(rows.shape[1]):
+            named = torch.arange(CHOICES ** (step + 1), device=rows.device)
+            gained = self._products(rows[:, step], named) - self._penalties[self._short[step], named]
+            sums = sums.repeat_interleave(CHOICES, 1) + gained
+        return sums
+
+    def _products(
+        self, columns: Float[Tensor, "rows 2 longest"], named: Int64[Tensor, " windows"]
+    ) -> Float[Tensor, "rows windows"]:
+        """With the words of positive windows."""
+        first, second = (columns[:, half] @ self._halves[half].T for half in range(2))
+        return first[:, first_half(named)] + second[:, second_half(named)]
+
+    def _forwards(
+        self, rows: Float[Tensor, "rows steps 2 longest"], metrics: Float[Tensor, "rows states"]
+    ) -> list[Float[Tensor, "rows states"]]:
+        """The best sum over all paths to each state, before each of these steps and at their end."""
+        named = torch.arange(POSITIVE, device=rows.device)
+        found = [metrics]
+        for step in range(rows.shape[1]):
+            penalties = self._penalties[self._short[step + _FIRST]].view(-1, CHOICES)
+            products = self._products(rows[:, step], named).view(len(rows), -1, CHOICES)
+            found.append(_advance(found[-1], products, penalties))
+        return found
+
+    def _way_back(
+        self, rows: Float[Tensor, "rows steps 2 longest"], metrics: list[Float[Tensor, "rows states"]]
+    ) -> tuple[Int64[Tensor, "rows steps"], Int64[Tensor, " rows"]]:
+        """The windows of these steps on the best path, and the state that it begins in."""
         state = metrics[-1].argmax(1)
-        words = torch.empty(len(steps), len(rows), dtype=torch.long, device=rows.device)
+        found = torch.empty(rows.shape[:2], dtype=torch.long, device=rows.device)
         oldest = torch.arange(CHOICES, device=rows.device) * _OLDEST
-        for step in range(len(steps) - 1, _FIRST - 1, -1):
+        for step in range(rows.shape[1] - 1, -1, -1):
             before = oldest + (state // CHOICES)[:, None]  # the states that lead here
             leading = before * CHOICES + (state % CHOICES)[:, None]
-            along = torch.bmm(self._book[leading], steps[step][:, :, None])[:, :, 0]
-            reached = (
-                metrics[step - _FIRST].gather(1, before) + along - self._half_squares[self._lengths[step]][leading]
-            )
-            best = reached.argmax(1, keepdim=True)
-            words[step] = leading.gather(1, best)[:, 0]
+            along = torch.bmm(self._words(leading), rows[:, step].flatten(1)[:, :, None])[:, :, 0]
+            penalties = self._penalties[self._short[step + _FIRST], leading % POSITIVE]
+            best = (metrics[step].gather(1, before) + along - penalties).argmax(1, keepdim=True)
+            found[:, step] = leading.gather(1, best)[:, 0]
             state = before.gather(1, best)[:, 0]
-        words[0], words[1] = state // CHOICES, state
-        return words.T
+        return found, state
 
-    def _forwards(self, steps: Float[Tensor, "steps rows longest"]) -> Float[Tensor, "steps_less_one rows states"]:
-        """The best sum of <row, word> - |word|^2 / 2 over all paths to each state, before each step but the first two
-        and at the end."""
-        count, rows, _ = steps.shape
-        metrics = steps.new_empty(count + 1 - _FIRST, rows, STATES)
-        lengths, book = self._lengths, self._book[:_HALF].T.contiguous()
-        first = steps[0] @ book[:, :CHOICES] - self._half_squares[lengths[0], :CHOICES]
-        second = steps[1] @ book[:, :STATES] - self._half_squares[lengths[1], :STATES]
-        metrics[0] = first.repeat_interleave(CHOICES, dim=1) + second
-        for start in range(_FIRST, count, _STEPS_MULTIPLIED):
-            products = steps[start : start + _STEPS_MULTIPLIED] @ book
-            for step, product in enumerate(products, start=start):
-                halves = self._half_squares[lengths[step], :_HALF].view(-1, CHOICES)
-                _advance(metrics[step - _FIRST], product.view(rows, -1, CHOICES), halves, metrics[step + 1 - _FIRST])
-        return metrics
+    def _words(self, named: Integer[Tensor, "rows windows"]) -> Float[Tensor, "rows windows columns"]:
+        """Both halves of these windows' words, one behind the other."""
+        first = functional.embedding(first_half(named), self._halves[0])
+        second = functional.embedding(second_half(named), self._halves[1])
+        return torch.cat([first, second], 2) * (1 - 2 * (named // POSITIVE))[:, :, None]
 
     def decode(self, codes: UInt8[Tensor, "rows bytes"]) -> Float[Tensor, "rows width"]:
         """What the codes of some rows stand for."""
         return self._spelt(torch.from_numpy(windows(codes.numpy())))
 
-    def _spelt(self, words: Integer[Tensor, "rows steps"]) -> Float[Tensor, "rows width"]:
-        """The columns that these words give; zeros in those that are not coded."""
-        decoded = self._book.new_zeros(len(words), self._width)
-        decoded[:, self._order] = functional.embedding(words, self._book).flatten(1)[:, self._slots]
+    def _spelt(self, named: Integer[Tensor, "rows steps"]) -> Float[Tensor, "rows width"]:
+        """The columns that these windows' words give; zeros in those that are not coded."""
+        decoded = self._halves.new_zeros(len(named), self._width)
+        decoded[:, self._order] = self._words(named).flatten(1)[:, self._slots]
         return decoded
 
-    def walk(self, query: Float[Tensor, " width"]) -> Walk:
-        """Scores few rows for one query."""
-        steps = self._in_steps(query[None])[0].contiguous()
-        return Walk(4, (WORDS - 1).bit_length(), self._book.numpy(), steps.numpy())
+    def quick_scorer(self, query: Float[Tensor, " width"]) -> RowScorer:
+        """Scores rows for one query by a kernel of numba's."""
+        steps = self._in_steps(query[None])[0]
+        tables = torch.stack([steps[:, half] @ self._halves[half].T for half in range(2)], 1)
+        return partial(look_up, tables.numpy())
 
     def scorer(self, queries: Float[Tensor, "queries width"]) -> Scorer:
-        """Looks sums up for few queries; decodes the rows for many, whose tables would be larger than the rows."""
-        steps = self._in_steps(queries)
-        if 4 * WORDS * steps.shape[0] * steps.shape[1] > _TABLE_BYTES:
-            return self._decoding(steps.flatten(1))
-        return self._looking_up(steps)
-
-    def _decoding(self, queries: Float[Tensor, "queries slots"]) -> Scorer:
-        at_once = max(1, _DECODED_BYTES // (4 * queries.shape[1]))
+        """<q, s> is a sum over steps of <the query's columns, the step's word>: a thousand products a step, made for
+        some steps and a block of rows at a time, so that no memory is held however many queries there are."""
+        steps = self._in_steps(queries).permute(1, 2, 3, 0)
+        at_once = STEPS_IN_BYTE * max(1, _TABLE_BYTES // (STEPS_IN_BYTE * 2 * 4 * HALVES * len(queries)))
+        add = _looked_up if compiling.has_numba() else _bagged
 
         def score(codes: UInt8[np.ndarray, "rows bytes"]) -> Float[Tensor, "rows queries"]:
-            parts = torch.from_numpy(windows(codes)).split(at_once)
-            return torch.cat([functional.embedding(part, self._book).flatten(1) @ queries.T for part in parts])
-
-        return score
-
-    def _looking_up(self, queries: Float[Tensor, "queries steps longest"]) -> Scorer:
-        """<q, s> is a sum over steps of <the query's columns, the step's word>: 4,096 products a step, made once."""
-        # Of plain strides: on any others embedding_bag is a hundred times slower.
-        tables = torch.matmul(self._book, queries.permute(1, 2, 0)).contiguous()
-
-        def score(codes: UInt8[np.ndarray, "rows bytes"]) -> Float[Tensor, "rows queries"]:
-            named = windows(codes)
-            found = torch.zeros(len(codes), queries.shape[0])
-            for first in range(0, len(tables), _STEPS_AT_ONCE):
-                table = tables[first : first + _STEPS_AT_ONCE]
-                places = named[:, first : first + len(table)] + np.arange(len(table), dtype=np.int32) * WORDS
-                found += functional.embedding_bag(torch.from_numpy(places), table.flatten(0, 1), mode="sum")
+            found = torch.zeros(len(codes), len(queries))
+            for first in range(0, self._steps, at_once):
+                found += add(torch.matmul(self._halves, steps[first : first + at_once]), codes, first)
             return found
 
         return score
 
 
+def _looked_up(
+    tables: Float[Tensor, "steps 2 halves queries"], codes: UInt8[np.ndarray, "rows bytes"], first: int
+) -> Float[Tensor, "rows queries"]:
+    """What the steps from `first` on add to the scores, by a kernel of numba's."""
+    return torch.from_numpy(look_up_many(tables.numpy(), codes, first // STEPS_IN_BYTE))
+
+
+def _bagged(
+    tables: Float[Tensor, "steps 2 halves queries"], codes: UInt8[np.ndarray, "rows bytes"], first: int
+) -> Float[Tensor, "rows queries"]:
+    """The same by torch."""
+    start, stop = first // STEPS_IN_BYTE, (first + len(tables)) // STEPS_IN_BYTE
+    behind = max(0, start - BYTES_BEFORE)
+    named = windows(codes[:, behind:stop])[:, STEPS_IN_BYTE * (start - behind) :]
+    # Of plain strides: on any others embedding_bag is a hundred times slower.
+    table = torch.stack([tables, -tables], 2).flatten(0, 3)
+    return functional.embedding_bag(torch.from_numpy(_places(named)), table, mode="sum")
+
+
+def _places(named: Integer[np.ndarray, "rows steps"]) -> Integer[np.ndarray, "rows places"]:
+    """Where both halves of each window's word are in a table [steps, 2, sign, halves]."""
+    sign = (named // POSITIVE) * HALVES
+    table = np.arange(named.shape[1], dtype=np.int32) * (4 * HALVES)
+    both = np.stack([table + sign + first_half(named), table + 2 * HALVES + sign + second_half(named)], 2)
+    return both.reshape(len(named), -1)
+
+
 def _advance(
     metrics: Float[Tensor, "rows states"],
-    products: Float[Tensor, "rows half_states choices"],
-    half_squares: Float[Tensor, "half_states choices"],
-    after: Float[Tensor, "rows states"],
-) -> None:
+    products: Float[Tensor, "rows middle choices"],
+    penalties: Float[Tensor, "middle choices"],
+) -> Float[Tensor, "rows states"]:
     """One step of Viterbi's search, for a state whose oldest bit is 0 and its twin at once: their words are opposite,
     and max(a + p, b - p) = (a + b) / 2 + |p + (a - b) / 2|. Overwrites `products`."""
-    rows = len(metrics)
     zero, one = metrics[:, : STATES // 2], metrics[:, STATES // 2 :]
     products += ((zero - one) / 2)[:, :, None]
     products.abs_()
-    products -= half_squares
+    products -= penalties
     products += ((zero + one) / 2)[:, :, None]
-    torch.amax(products.view(rows, CHOICES // 2, _OLDEST, CHOICES), 1, out=after.view(rows, _OLDEST, CHOICES))
-
-
-def windows(codes: UInt8[np.ndarray, "rows bytes"]) -> Int32[np.ndarray, "rows steps"]:
-    """The number of each step's word: its four bits behind the eight before them."""
-    named = np.empty((len(codes), codes.shape[1], STEPS_IN_BYTE), dtype=np.int32)
-    here = codes.astype(np.int32)
-    named[:, 0, 0] = here[:, 0] >> 4
-    named[:, 1:, 0] = (here[:, :-1] << 4) | (here[:, 1:] >> 4)
-    named[:, :, 1] = here
-    named[:, 1:, 1] |= (here[:, :-1] & 15) << 8
-    return named.reshape(len(codes), -1)
+    return products.view(len(metrics), CHOICES // 2, STATES).amax(1)

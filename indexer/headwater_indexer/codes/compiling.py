@@ -1,0 +1,54 @@
+"""What the kernels that numba compiles share: whether there is numba, how they are compiled, and the cores they run on.
+
+Modules named `..._kernel` import numba, and are imported where there is one alone.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+_SHARED = 256  # rows, from which cores share them
+
+RowScorer = Callable[[UInt8[np.ndarray, "rows bytes"]], Float32[np.ndarray, " rows"]]
+
+
+@cache
+def has_numba() -> bool:
+    """Whether a kernel can be compiled."""
+    return find_spec("numba") is not None
+
+
+def compiled(function: Any, *, reorder: bool = True) -> Any:
+    """By numba, at the first call; it holds no lock of the interpreter. `reorder` lets sums be made in any order.
+
+    What was compiled is kept for other processes, beside the source or in the user's cache: compiling takes seconds.
+    """
+    import numba
+
+    njit: Any = numba.njit
+    options = {"nogil": True, "error_model": "numpy", "fastmath": reorder}
+    try:
+        return njit(function, cache=True, **options)
+    except RuntimeError:  # neither folder can be written
+        return njit(function, **options)
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="headwater-codes")
+
+
+def shared_by_cores(
+    score: Callable[[UInt8[np.ndarray, "rows bytes"]], Float32[np.ndarray, "rows *queries"]],
+    codes: UInt8[np.ndarray, "rows bytes"],
+) -> Float32[np.ndarray, "rows *queries"]:
+    """The scores of the rows; `score` must hold no lock of the interpreter."""
+    if len(codes) < _SHARED:
+        return score(codes)
+    return np.concatenate(list(_pool().map(score, np.array_split(codes, torch.get_num_threads()))))

@@ -1,0 +1,67 @@
+"""Sums of two numbers a step, out of tables of the queries' products with both halves of each step's words."""
+
+from typing import Any
+
+import numpy as np
+
+from headwater_indexer.codes.compiling import compiled
+from headwater_indexer.codes.words import BYTES_BEFORE, POSITIVE, WINDOWS, first_half, second_half
+
+_AT_ONCE = 8  # bytes of every row before the next ones: their tables stay in a core's nearest cache
+_MASK = np.uint32(WINDOWS - 1)
+_HALF_BYTE, _BYTE = np.uint32(4), np.uint32(8)
+
+_first, _second = compiled(first_half), compiled(second_half)
+
+
+def _product(table: Any, window: Any) -> Any:
+    both = table[0, _first(window)] + table[1, _second(window)]
+    return both if window < POSITIVE else -both
+
+
+def _add(table: Any, window: Any, found: Any) -> None:
+    one, two = table[0, _first(window)], table[1, _second(window)]
+    if window < POSITIVE:
+        for query in range(len(found)):
+            found[query] += one[query] + two[query]
+    else:
+        for query in range(len(found)):
+            found[query] -= one[query] + two[query]
+
+
+def _before(codes: Any, start: int) -> Any:
+    """The bytes before this one that windows begin with."""
+    window = np.uint32(0)
+    for byte in range(max(0, start - BYTES_BEFORE), start):
+        window = (window << _BYTE) | np.uint32(codes[byte])
+    return window
+
+
+_product_of, _add_to, _bytes_before = compiled(_product), compiled(_add), compiled(_before)
+
+
+def _one(codes: Any, tables: Any, found: Any) -> None:
+    """Adds to `found` [rows] for one query: codes uint8 [rows, bytes], tables float32 [steps, 2, 512]."""
+    length = codes.shape[1]
+    for start in range(0, length, _AT_ONCE):
+        for row in range(len(codes)):
+            window, total = _bytes_before(codes[row], start), np.float32(0)
+            for byte in range(start, min(start + _AT_ONCE, length)):
+                window = (window << _BYTE) | np.uint32(codes[row, byte])
+                total += _product_of(tables[2 * byte], (window >> _HALF_BYTE) & _MASK)
+                total += _product_of(tables[2 * byte + 1], window & _MASK)
+            found[row] += total
+
+
+def _many(codes: Any, start: int, tables: Any, found: Any) -> None:
+    """Adds to `found` [rows, queries] what the steps of the bytes from `start` on give: tables float32 [steps, 2, 512,
+    queries]."""
+    for row in range(len(codes)):
+        window = _bytes_before(codes[row], start)
+        for place in range(len(tables) // 2):
+            window = (window << _BYTE) | np.uint32(codes[row, start + place])
+            _add_to(tables[2 * place], (window >> _HALF_BYTE) & _MASK, found[row])
+            _add_to(tables[2 * place + 1], window & _MASK, found[row])
+
+
+one, many = compiled(_one), compiled(_many)
