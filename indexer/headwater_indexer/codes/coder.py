@@ -75,8 +75,8 @@ class Coder:
         if not bool(squares.isfinite().all()):
             raise DataError(f"row {first + int((~squares.isfinite()).nonzero()[0])} is not finite")
         scale = (squares / rows.shape[1]).sqrt().float()[:, None]
-        codes, decoded = self._codes.encode(rows / scale.clamp(min=torch.finfo(torch.float32).tiny))
-        along = (decoded * rows).sum(1).double()
+        codes, along = self._codes.encode(rows / scale.clamp(min=torch.finfo(torch.float32).tiny))
+        along = along * scale[:, 0]
         header = np.empty(len(rows), dtype=HEADER)
         header["norm"] = squares.sqrt().cpu().numpy()
         header["correction"] = torch.where(along > 0, squares / along, 0.0).cpu().numpy()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
 from headwater_indexer.codes.compiling import RowScorer
@@ -20,8 +20,8 @@ class Codes(Protocol):
     def bytes(self) -> int:
         """Of a row, without its header."""
 
-    def encode(self, rows: Float[Tensor, "rows width"]) -> tuple[Tensor, Float[Tensor, "rows width"]]:
-        """For rows of root mean square 1: the codes, uint8 [rows, bytes], and what they stand for."""
+    def encode(self, rows: Float[Tensor, "rows width"]) -> tuple[Tensor, Float64[Tensor, " rows"]]:
+        """For rows v of root mean square 1: the codes, uint8 [rows, bytes], and <s, v> with the s they stand for."""
 
     def scorer(self, queries: Float[Tensor, "queries width"]) -> Scorer: ...
 

@@ -45,10 +45,13 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def shared_by_cores(
-    score: Callable[[UInt8[np.ndarray, "rows bytes"]], Float32[np.ndarray, "rows *queries"]],
+    add: Callable[[UInt8[np.ndarray, "rows bytes"], Float32[np.ndarray, "rows *queries"]], None],
     codes: UInt8[np.ndarray, "rows bytes"],
-) -> Float32[np.ndarray, "rows *queries"]:
-    """The scores of the rows; `score` must hold no lock of the interpreter."""
-    if len(codes) < _SHARED:
-        return score(codes)
-    return np.concatenate(list(_pool().map(score, np.array_split(codes, torch.get_num_threads()))))
+    found: Float32[np.ndarray, "rows *queries"],
+) -> None:
+    """`add`s to the scores of the rows; it must hold no lock of the interpreter."""
+    threads = torch.get_num_threads()
+    if threads == 1 or len(codes) < _SHARED:
+        add(codes, found)
+    else:
+        list(_pool().map(add, np.array_split(codes, threads), np.array_split(found, threads)))

@@ -14,13 +14,8 @@ _HALF_BYTE, _BYTE = np.uint32(4), np.uint32(8)
 _first, _second = compiled(first_half), compiled(second_half)
 
 
-def _product(table: Any, window: Any) -> Any:
-    both = table[0, _first(window)] + table[1, _second(window)]
-    return both if window < POSITIVE else -both
-
-
-def _add(table: Any, window: Any, found: Any) -> None:
-    one, two = table[0, _first(window)], table[1, _second(window)]
+def _add(tables: Any, step: int, window: Any, found: Any) -> None:
+    one, two = tables[0, _first(window), step], tables[1, _second(window), step]
     if window < POSITIVE:
         for query in range(len(found)):
             found[query] += one[query] + two[query]
@@ -37,31 +32,36 @@ def _before(codes: Any, start: int) -> Any:
     return window
 
 
+def _product(first: Any, second: Any, window: Any) -> Any:
+    both = first[_first(window)] + second[_second(window)]
+    return both if window < POSITIVE else -both
+
+
 _product_of, _add_to, _bytes_before = compiled(_product), compiled(_add), compiled(_before)
 
 
-def _one(codes: Any, tables: Any, found: Any) -> None:
-    """Adds to `found` [rows] for one query: codes uint8 [rows, bytes], tables float32 [steps, 2, 512]."""
+def _one(first: Any, second: Any, codes: Any, found: Any) -> None:
+    """Adds to `found` [rows] for one query: tables float32 [steps, 512], codes uint8 [rows, bytes]."""
     length = codes.shape[1]
     for start in range(0, length, _AT_ONCE):
         for row in range(len(codes)):
             window, total = _bytes_before(codes[row], start), np.float32(0)
             for byte in range(start, min(start + _AT_ONCE, length)):
                 window = (window << _BYTE) | np.uint32(codes[row, byte])
-                total += _product_of(tables[2 * byte], (window >> _HALF_BYTE) & _MASK)
-                total += _product_of(tables[2 * byte + 1], window & _MASK)
+                total += _product_of(first[2 * byte], second[2 * byte], (window >> _HALF_BYTE) & _MASK)
+                total += _product_of(first[2 * byte + 1], second[2 * byte + 1], window & _MASK)
             found[row] += total
 
 
-def _many(codes: Any, start: int, tables: Any, found: Any) -> None:
-    """Adds to `found` [rows, queries] what the steps of the bytes from `start` on give: tables float32 [steps, 2, 512,
+def _many(tables: Any, start: int, codes: Any, found: Any) -> None:
+    """Adds to `found` [rows, queries] what the steps of the bytes from `start` on give: tables float32 [2, 512, steps,
     queries]."""
     for row in range(len(codes)):
         window = _bytes_before(codes[row], start)
-        for place in range(len(tables) // 2):
+        for place in range(tables.shape[2] // 2):
             window = (window << _BYTE) | np.uint32(codes[row, start + place])
-            _add_to(tables[2 * place], (window >> _HALF_BYTE) & _MASK, found[row])
-            _add_to(tables[2 * place + 1], window & _MASK, found[row])
+            _add_to(tables, 2 * place, (window >> _HALF_BYTE) & _MASK, found[row])
+            _add_to(tables, 2 * place + 1, window & _MASK, found[row])
 
 
 one, many = compiled(_one), compiled(_many)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,9 +30,9 @@ class HalfCodes:
     def bytes(self) -> int:
         return 2 * self._width
 
-    def encode(self, rows: Float[Tensor, "rows width"]) -> tuple[Tensor, Float[Tensor, "rows width"]]:
+    def encode(self, rows: Float[Tensor, "rows width"]) -> tuple[Tensor, Float64[Tensor, " rows"]]:
         halves = rows.half()
-        return halves.view(torch.uint8), halves.float()
+        return halves.view(torch.uint8), (halves.float() * rows).sum(1).double()
 
     def scorer(self, queries: Float[Tensor, "queries width"]) -> Scorer:
         def score(codes: UInt8[np.ndarray, "rows bytes"]) -> Float[Tensor, "rows queries"]:
@@ -70,10 +70,11 @@ class LevelCodes:
     def bytes(self) -> int:
         return -(-len(self._order) // self._in_byte)
 
-    def encode(self, rows: Float[Tensor, "rows width"]) -> tuple[Tensor, Float[Tensor, "rows width"]]:
+    def encode(self, rows: Float[Tensor, "rows width"]) -> tuple[Tensor, Float64[Tensor, " rows"]]:
         chosen = torch.bucketize(self._picked(rows), (self._levels[1:] + self._levels[:-1]) / 2)
         codes = chosen.to(torch.uint8)
-        return codes if self._in_byte == 1 else codes[:, 0::2] * 16 + codes[:, 1::2], self._at_levels(chosen)
+        along = (self._at_levels(chosen) * rows).sum(1).double()
+        return codes if self._in_byte == 1 else codes[:, 0::2] * 16 + codes[:, 1::2], along
 
     def _picked(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows places"]:
         """The columns in their order, zeros after the last."""

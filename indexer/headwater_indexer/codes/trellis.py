@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Integer, UInt8
+from jaxtyping import Float, Float64, Int64, Integer, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -37,7 +37,7 @@ _OLDEST = STATES // CHOICES  # what the oldest four bits of a state are worth
 
 _METRIC_BYTES = {"cpu": 128 << 20, "cuda": 4 << 30}  # held for the way back
 _ROWS_AT_ONCE = {"cpu": 64, "cuda": 4096}
-_TABLE_BYTES = 8 << 20  # of the queries' products with both halves of some steps' words
+_TABLE_BYTES = 1 << 20  # of the queries' products with both halves of some steps' words: they stay in a core's cache
 _FIRST = 3  # steps, after which every state has been reached
 
 
@@ -59,6 +59,8 @@ class TrellisCodes:
         place = columns - starts[step_of]
         # Of the ordered columns among those of full-length steps, turn by turn in the first half and in the second.
         self._slots = (STEPS_IN_BYTE * step_of + place % 2) * halves.shape[2] + place // 2
+        # The other way round: the column in each place, or that behind the last where a place is empty.
+        self._columns = order.new_full((self._steps * 2 * halves.shape[2],), width).index_put((self._slots,), order)
         longest = int(lengths.max())
         self._short = (lengths < longest).long()
         self._penalties = torch.stack([self._half_squares(longest), self._half_squares(longest - 1)])
@@ -79,36 +81,37 @@ class TrellisCodes:
         named = torch.arange(POSITIVE, device=first.device)
         return (first[first_half(named)] + second[second_half(named)]) / 2
 
-    def encode(self, rows: Float[Tensor, "rows width"]) -> tuple[Tensor, Float[Tensor, "rows width"]]:
-        """The codes, uint8 [rows, bytes], and what they stand for."""
+    def encode(self, rows: Float[Tensor, "rows width"]) -> tuple[Tensor, Float64[Tensor, " rows"]]:
+        """The codes, uint8 [rows, bytes], and <s, v> for each row v and what its codes stand for."""
         steps = self._in_steps(rows)
         kind = rows.device.type
         at_once = max(1, min(_ROWS_AT_ONCE[kind], _METRIC_BYTES[kind] // (4 * STATES * self._steps)))
-        named = torch.cat([self._best_path(part) for part in steps.split(at_once)])
+        named, along = (torch.cat(parts) for parts in zip(*map(self._best_path, steps.split(at_once)), strict=True))
         nibbles = (named % CHOICES).to(torch.uint8)
-        return nibbles[:, 0::2] * CHOICES + nibbles[:, 1::2], self._spelt(named)
+        return nibbles[:, 0::2] * CHOICES + nibbles[:, 1::2], along
 
     def _in_steps(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows steps 2 longest"]:
         """The columns in their order, steps and halves; zeros at the end of the shorter ones."""
-        longest = self._halves.shape[2]
-        spread = rows.new_zeros(len(rows), self._steps * 2 * longest)
-        spread[:, self._slots] = rows[:, self._order]
-        return spread.view(len(rows), self._steps, 2, longest)
+        spread: Tensor = functional.pad(rows, (0, 1))[:, self._columns]
+        return spread.view(len(rows), self._steps, 2, -1)
 
-    def _best_path(self, rows: Float[Tensor, "rows steps 2 longest"]) -> Int64[Tensor, "rows steps"]:
-        """The windows of the path nearest to each row."""
+    def _best_path(
+        self, rows: Float[Tensor, "rows steps 2 longest"]
+    ) -> tuple[Int64[Tensor, "rows steps"], Float64[Tensor, " rows"]]:
+        """The windows of the path nearest to each row, and the row's product with it."""
         first = min(_FIRST, self._steps)
         begun = self._begun(rows[:, :first])
         metrics = begun.view(len(rows), -1, min(STATES, begun.shape[1])).amax(1)
         if rows.device.type == "cpu" and self._steps > _FIRST and compiling.has_numba():
             short = self._short[first:]
-            found, state = best_windows(rows[:, first:], metrics, self._halves, self._penalties, short)
+            found, state, along = best_windows(rows[:, first:], metrics, self._halves, self._penalties, short)
         else:
-            found, state = self._way_back(rows[:, first:], self._forwards(rows[:, first:], metrics))
+            found, state, along = self._way_back(rows[:, first:], self._forwards(rows[:, first:], metrics))
         ends = state[:, None] + torch.arange(begun.shape[1] // metrics.shape[1], device=rows.device) * STATES
         last = ends.gather(1, begun.gather(1, ends).argmax(1, keepdim=True))
         behind = CHOICES ** torch.arange(first - 1, -1, -1, device=rows.device)
-        return torch.cat([last // behind, found], 1)
+        named = last // behind
+        return torch.cat([named, found], 1), along + (self._words(named) * rows[:, :first].flatten(2)).sum((1, 2))
 
     def _begun(self, rows: Float[Tensor, "rows first 2 longest"]) -> Float[Tensor, "rows paths"]:
         """The sums of <row, word> - |word|^2 / 2 over the first steps, along each path: there is one to each window."""
@@ -140,10 +143,11 @@ class TrellisCodes:
 
     def _way_back(
         self, rows: Float[Tensor, "rows steps 2 longest"], metrics: list[Float[Tensor, "rows states"]]
-    ) -> tuple[Int64[Tensor, "rows steps"], Int64[Tensor, " rows"]]:
-        """The windows of these steps on the best path, and the state that it begins in."""
+    ) -> tuple[Int64[Tensor, "rows steps"], Int64[Tensor, " rows"], Float64[Tensor, " rows"]]:
+        """The windows of these steps on the best path, the state that it begins in, and the rows' products with it."""
         state = metrics[-1].argmax(1)
         found = torch.empty(rows.shape[:2], dtype=torch.long, device=rows.device)
+        total = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
         oldest = torch.arange(CHOICES, device=rows.device) * _OLDEST
         for step in range(rows.shape[1] - 1, -1, -1):
             before = oldest + (state // CHOICES)[:, None]  # the states that lead here
@@ -153,7 +157,8 @@ class TrellisCodes:
             best = (metrics[step].gather(1, before) + along - penalties).argmax(1, keepdim=True)
             found[:, step] = leading.gather(1, best)[:, 0]
             state = before.gather(1, best)[:, 0]
-        return found, state
+            total += along.gather(1, best)[:, 0]
+        return found, state, total
 
     def _words(self, named: Integer[Tensor, "rows windows"]) -> Float[Tensor, "rows windows columns"]:
         """Both halves of these windows' words, one behind the other."""
@@ -174,50 +179,58 @@ class TrellisCodes:
     def quick_scorer(self, query: Float[Tensor, " width"]) -> RowScorer:
         """Scores rows for one query by a kernel of numba's."""
         steps = self._in_steps(query[None])[0]
-        tables = torch.stack([steps[:, half] @ self._halves[half].T for half in range(2)], 1)
-        return partial(look_up, tables.numpy())
+        first, second = ((steps[:, half] @ self._halves[half].T).numpy() for half in range(2))
+        return partial(look_up, first, second)
 
     def scorer(self, queries: Float[Tensor, "queries width"]) -> Scorer:
         """<q, s> is a sum over steps of <the query's columns, the step's word>: a thousand products a step, made for
         some steps and a block of rows at a time, so that no memory is held however many queries there are."""
-        steps = self._in_steps(queries).permute(1, 2, 3, 0)
+        steps = self._in_steps(queries).permute(2, 3, 1, 0)  # [2, longest, steps, queries]
         at_once = STEPS_IN_BYTE * max(1, _TABLE_BYTES // (STEPS_IN_BYTE * 2 * 4 * HALVES * len(queries)))
         add = _looked_up if compiling.has_numba() else _bagged
 
         def score(codes: UInt8[np.ndarray, "rows bytes"]) -> Float[Tensor, "rows queries"]:
             found = torch.zeros(len(codes), len(queries))
             for first in range(0, self._steps, at_once):
-                found += add(torch.matmul(self._halves, steps[first : first + at_once]), codes, first)
+                part = steps[:, :, first : first + at_once]
+                add(torch.bmm(self._halves, part.flatten(2)).unflatten(2, part.shape[2:]), codes, first, found)
             return found
 
         return score
 
 
 def _looked_up(
-    tables: Float[Tensor, "steps 2 halves queries"], codes: UInt8[np.ndarray, "rows bytes"], first: int
-) -> Float[Tensor, "rows queries"]:
-    """What the steps from `first` on add to the scores, by a kernel of numba's."""
-    return torch.from_numpy(look_up_many(tables.numpy(), codes, first // STEPS_IN_BYTE))
+    tables: Float[Tensor, "2 halves steps queries"],
+    codes: UInt8[np.ndarray, "rows bytes"],
+    first: int,
+    found: Float[Tensor, "rows queries"],
+) -> None:
+    """Adds what the steps from `first` on give, by a kernel of numba's."""
+    look_up_many(tables.numpy(), codes, first // STEPS_IN_BYTE, found.numpy())
 
 
 def _bagged(
-    tables: Float[Tensor, "steps 2 halves queries"], codes: UInt8[np.ndarray, "rows bytes"], first: int
-) -> Float[Tensor, "rows queries"]:
+    tables: Float[Tensor, "2 halves steps queries"],
+    codes: UInt8[np.ndarray, "rows bytes"],
+    first: int,
+    found: Float[Tensor, "rows queries"],
+) -> None:
     """The same by torch."""
-    start, stop = first // STEPS_IN_BYTE, (first + len(tables)) // STEPS_IN_BYTE
+    steps = tables.shape[2]
+    start, stop = first // STEPS_IN_BYTE, (first + steps) // STEPS_IN_BYTE
     behind = max(0, start - BYTES_BEFORE)
     named = windows(codes[:, behind:stop])[:, STEPS_IN_BYTE * (start - behind) :]
     # Of plain strides: on any others embedding_bag is a hundred times slower.
-    table = torch.stack([tables, -tables], 2).flatten(0, 3)
-    return functional.embedding_bag(torch.from_numpy(_places(named)), table, mode="sum")
+    table = torch.stack([tables, -tables]).flatten(0, 3)
+    found += functional.embedding_bag(torch.from_numpy(_places(named)), table, mode="sum")
 
 
 def _places(named: Integer[np.ndarray, "rows steps"]) -> Integer[np.ndarray, "rows places"]:
-    """Where both halves of each window's word are in a table [steps, 2, sign, halves]."""
-    sign = (named // POSITIVE) * HALVES
-    table = np.arange(named.shape[1], dtype=np.int32) * (4 * HALVES)
-    both = np.stack([table + sign + first_half(named), table + 2 * HALVES + sign + second_half(named)], 2)
-    return both.reshape(len(named), -1)
+    """Where both halves of each window's word are in a table [sign, 2, halves, steps]."""
+    steps = named.shape[1]
+    sign, step = (named // POSITIVE) * (2 * HALVES), np.arange(steps, dtype=np.int32)
+    first, second = (sign + first_half(named)) * steps + step, (sign + HALVES + second_half(named)) * steps + step
+    return np.concatenate([first, second], 1)
 
 
 def _advance(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
 from headwater_indexer.codes.words import CHOICES, MIDDLES, OLDEST, STATES, first_half, second_half
@@ -23,14 +23,15 @@ def best_windows(
     halves: Float[Tensor, "2 halves columns"],
     penalties: Float[Tensor, "lengths windows"],
     short: Int64[Tensor, " steps"],
-) -> tuple[Int64[Tensor, "rows steps"], Int64[Tensor, " rows"]]:
-    """The windows of the best paths, and the states that they begin in.
+) -> tuple[Int64[Tensor, "rows steps"], Int64[Tensor, " rows"], Float64[Tensor, " rows"]]:
+    """The windows of the best paths, the states that they begin in, and the rows' products with their words.
 
     `begun` is the best sum of <row, word> - |word|^2 / 2 on the way to each state, `penalties` half the squared length
     of each positive window's word, for each of the two lengths that `short` gives the steps.
     """
     found = torch.empty(rows.shape[:2], dtype=torch.long)
     states = torch.empty(len(rows), dtype=torch.long)
+    along = torch.empty(len(rows), dtype=torch.float64)
     lanes = penalties.view(-1, OLDEST, MIDDLES, CHOICES).transpose(1, 2).contiguous().numpy()
     kernel = _Kernel(halves.contiguous(), lanes, short.numpy())
 
@@ -38,13 +39,13 @@ def best_windows(
         metrics = np.empty((rows.shape[1] + 1, STATES), dtype=np.float32)
         for row in chosen:
             metrics[0] = begun[row].numpy()
-            states[row] = kernel(rows[row], metrics, found[row].numpy())
+            states[row], along[row] = kernel(rows[row], metrics, found[row].numpy())
 
     # A step is too small to be shared between cores, so each core takes rows of its own.
     workers = min(torch.get_num_threads(), len(rows))
     with ThreadPoolExecutor(max(1, workers), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         list(pool.map(follow, (range(first, len(rows), workers) for first in range(workers))))
-    return found, states
+    return found, states, along
 
 
 class _Kernel:
@@ -60,11 +61,12 @@ class _Kernel:
 
     def __call__(
         self, row: Float[Tensor, "steps 2 columns"], metrics: Float32[np.ndarray, "steps_and_one states"], found: Any
-    ) -> int:
-        """Fills the row's windows, and the metrics behind their first; returns the state before the first step."""
+    ) -> tuple[int, float]:
+        """Fills the row's windows, and the metrics behind their first; returns the state before the first step, and the
+        row's product with its words."""
         for start in range(0, len(row), _STEPS_AT_ONCE):
             part = slice(start, start + _STEPS_AT_ONCE)
             products = [(row[part, half] @ self._halves[half].T).numpy() for half in range(2)]
             self._forwards(*products, *self._places, self._penalties, self._short[part], metrics[start:])
-        state: int = self._backwards(row.numpy(), self._halves.numpy(), self._penalties, self._short, metrics, found)
-        return state
+        state, along = self._backwards(row.numpy(), self._halves.numpy(), self._penalties, self._short, metrics, found)
+        return int(state), float(along)

@@ -52,7 +52,8 @@ _first, _second = compiled(first_half), compiled(second_half)
 
 
 def _backwards(row: Any, halves: Any, penalties: Any, short: Any, metrics: Any, found: Any) -> Any:
-    """Fills the windows of the best path, from its end; returns the state that it begins in.
+    """Fills the windows of the best path, from its end; returns the state that it begins in, and the row's product with
+    its words.
 
     row     float32 [steps, 2, columns]
     halves  float32 [2, 512, columns]
@@ -60,10 +61,11 @@ def _backwards(row: Any, halves: Any, penalties: Any, short: Any, metrics: Any, 
     found   int64 [steps]
     """
     state: Any = np.argmax(metrics[len(row)])
+    total = np.float64(0)
     for step in range(len(row) - 1, -1, -1):
         middle, newest = state // CHOICES, state % CHOICES
         best: Any = 0
-        highest = np.float32(-np.inf)
+        highest = along = np.float32(-np.inf)
         seconds = (
             _along(row[step, 1], halves[1, _second(state)]),
             _along(row[step, 1], halves[1, _second(state + STATES)]),
@@ -75,12 +77,13 @@ def _backwards(row: Any, halves: Any, penalties: Any, short: Any, metrics: Any, 
             zero = metrics[step, oldest * MIDDLES + middle] + product - penalty
             one = metrics[step, (oldest + OLDEST) * MIDDLES + middle] - product - penalty
             if zero > highest:
-                highest, best = zero, window
+                highest, best, along = zero, window, product
             if one > highest:
-                highest, best = one, window + POSITIVE
+                highest, best, along = one, window + POSITIVE, -product
         found[step] = best
+        total = total + np.float64(along)
         state = best // CHOICES
-    return state
+    return state, total
 
 
 backwards = compiled(_backwards)

@@ -1,6 +1,7 @@
 """Records of a level a column scored for one query, level by level, compiled by numba: nothing is decoded."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -18,11 +19,8 @@ class Walk:
 
     def __call__(self, codes: UInt8[np.ndarray, "rows bytes"]) -> Float32[np.ndarray, " rows"]:
         """<q, s> for each row."""
-        return shared_by_cores(self._part, codes)
-
-    def _part(self, codes: UInt8[np.ndarray, "rows bytes"]) -> Float32[np.ndarray, " rows"]:
         from headwater_indexer.codes.walk_kernel import walk
 
         found = np.empty(len(codes), dtype=np.float32)
-        walk(codes, self.bits, self.levels, self.query, found)
+        shared_by_cores(partial(walk, self.bits, self.levels, self.query), codes, found)
         return found

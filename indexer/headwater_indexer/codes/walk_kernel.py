@@ -7,8 +7,8 @@ import numpy as np
 from headwater_indexer.codes.compiling import compiled
 
 
-def _walk(codes: Any, bits: int, levels: Any, query: Any, found: Any) -> None:
-    """Fills `found` [rows]: codes uint8 [rows, bytes], levels float32 [2 ** bits], query float32 [columns]."""
+def _walk(bits: int, levels: Any, query: Any, codes: Any, found: Any) -> None:
+    """Fills `found` [rows]: levels float32 [2 ** bits], query float32 [columns], codes uint8 [rows, bytes]."""
     low, last = (1 << bits) - 1, len(codes) - 1
     for row in range(0, len(codes), 4):  # four at once: each waits for its own sum alone
         a, b, c, d = codes[row], codes[min(row + 1, last)], codes[min(row + 2, last)], codes[min(row + 3, last)]
