@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 import yaml
 
 from headwater_server.settings import Settings
+
+pytestmark = pytest.mark.skipif(shutil.which("podman") is None, reason="podman-compose reads compose.yaml by podman")
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
