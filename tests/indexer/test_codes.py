@@ -135,7 +135,7 @@ def test_a_path_through_the_trellis_is_the_best_of_all(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("columns", [1, 2, 3, 5])
 @pytest.mark.parametrize("size", [1, 2, 200])
 def test_the_compiled_search_for_a_path_is_as_good_as_the_plain_one(
-    monkeypatch: pytest.MonkeyPatch, columns: float, size: int
+    monkeypatch: pytest.MonkeyPatch, columns: int, size: int
 ) -> None:
     width = 2 * size * columns + size
     rows = torch.randn(9, width, generator=torch.Generator().manual_seed(size))

@@ -24,15 +24,15 @@ def has_numba() -> bool:
     return find_spec("numba") is not None
 
 
-def compiled(function: Any, *, reorder: bool = True) -> Any:
-    """By numba, at the first call; it holds no lock of the interpreter. `reorder` lets sums be made in any order.
+def compiled(function: Any) -> Any:
+    """By numba, at the first call; it holds no lock of the interpreter, and may make sums in any order.
 
     What was compiled is kept for other processes, beside the source or in the user's cache: compiling takes seconds.
     """
     import numba
 
     njit: Any = numba.njit
-    options = {"nogil": True, "error_model": "numpy", "fastmath": reorder}
+    options = {"nogil": True, "error_model": "numpy", "fastmath": True}
     try:
         return njit(function, cache=True, **options)
     except RuntimeError:  # neither folder can be written

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64, Integer, UInt8
+from jaxtyping import Float, Float32, Float64, Int64, Integer, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,6 +24,8 @@ from headwater_indexer.codes.words import (
     BYTES_BEFORE,
     CHOICES,
     HALVES,
+    MIDDLES,
+    OLDEST,
     POSITIVE,
     STATES,
     STEPS_IN_BYTE,
@@ -32,8 +34,6 @@ from headwater_indexer.codes.words import (
     second_half,
     windows,
 )
-
-_OLDEST = STATES // CHOICES  # what the oldest four bits of a state are worth
 
 _METRIC_BYTES = {"cpu": 128 << 20, "cuda": 4 << 30}  # held for the way back
 _ROWS_AT_ONCE = {"cpu": 64, "cuda": 4096}
@@ -57,10 +57,10 @@ class TrellisCodes:
         starts = torch.searchsorted(step_of, torch.arange(self._steps + 1, device=order.device))
         lengths = starts.diff()  # of the steps: they differ by one column at most
         place = columns - starts[step_of]
-        # Of the ordered columns among those of full-length steps, turn by turn in the first half and in the second.
-        self._slots = (STEPS_IN_BYTE * step_of + place % 2) * halves.shape[2] + place // 2
-        # The other way round: the column in each place, or that behind the last where a place is empty.
-        self._columns = order.new_full((self._steps * 2 * halves.shape[2],), width).index_put((self._slots,), order)
+        # A step's columns stand turn by turn in its first half and in its second.
+        slots = (2 * step_of + place % 2) * halves.shape[2] + place // 2
+        # The column in each place of full-length steps, or that behind the last where a place is empty.
+        self._columns = order.new_full((self._steps * 2 * halves.shape[2],), width).index_put((slots,), order)
         longest = int(lengths.max())
         self._short = (lengths < longest).long()
         self._penalties = torch.stack([self._half_squares(longest), self._half_squares(longest - 1)])
@@ -148,7 +148,7 @@ class TrellisCodes:
         state = metrics[-1].argmax(1)
         found = torch.empty(rows.shape[:2], dtype=torch.long, device=rows.device)
         total = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-        oldest = torch.arange(CHOICES, device=rows.device) * _OLDEST
+        oldest = torch.arange(CHOICES, device=rows.device) * MIDDLES
         for step in range(rows.shape[1] - 1, -1, -1):
             before = oldest + (state // CHOICES)[:, None]  # the states that lead here
             leading = before * CHOICES + (state % CHOICES)[:, None]
@@ -167,14 +167,10 @@ class TrellisCodes:
         return torch.cat([first, second], 2) * (1 - 2 * (named // POSITIVE))[:, :, None]
 
     def decode(self, codes: UInt8[Tensor, "rows bytes"]) -> Float[Tensor, "rows width"]:
-        """What the codes of some rows stand for."""
-        return self._spelt(torch.from_numpy(windows(codes.numpy())))
-
-    def _spelt(self, named: Integer[Tensor, "rows steps"]) -> Float[Tensor, "rows width"]:
-        """The columns that these windows' words give; zeros in those that are not coded."""
-        decoded = self._halves.new_zeros(len(named), self._width)
-        decoded[:, self._order] = self._words(named).flatten(1)[:, self._slots]
-        return decoded
+        """What the codes of some rows stand for; zeros in columns that are not coded."""
+        decoded = self._halves.new_zeros(len(codes), self._width + 1)
+        decoded[:, self._columns] = self._words(torch.from_numpy(windows(codes.numpy()))).flatten(1)
+        return decoded[:, : self._width]
 
     def quick_scorer(self, query: Float[Tensor, " width"]) -> RowScorer:
         """Scores rows for one query by a kernel of numba's."""
@@ -187,42 +183,32 @@ class TrellisCodes:
         some steps and a block of rows at a time, so that no memory is held however many queries there are."""
         steps = self._in_steps(queries).permute(2, 3, 1, 0)  # [2, longest, steps, queries]
         at_once = STEPS_IN_BYTE * max(1, _TABLE_BYTES // (STEPS_IN_BYTE * 2 * 4 * HALVES * len(queries)))
-        add = _looked_up if compiling.has_numba() else _bagged
+        add = look_up_many if compiling.has_numba() else _bagged
 
         def score(codes: UInt8[np.ndarray, "rows bytes"]) -> Float[Tensor, "rows queries"]:
             found = torch.zeros(len(codes), len(queries))
             for first in range(0, self._steps, at_once):
                 part = steps[:, :, first : first + at_once]
-                add(torch.bmm(self._halves, part.flatten(2)).unflatten(2, part.shape[2:]), codes, first, found)
+                tables = torch.bmm(self._halves, part.flatten(2)).unflatten(2, part.shape[2:])
+                add(tables.numpy(), codes, first // STEPS_IN_BYTE, found.numpy())
             return found
 
         return score
 
 
-def _looked_up(
-    tables: Float[Tensor, "2 halves steps queries"],
-    codes: UInt8[np.ndarray, "rows bytes"],
-    first: int,
-    found: Float[Tensor, "rows queries"],
-) -> None:
-    """Adds what the steps from `first` on give, by a kernel of numba's."""
-    look_up_many(tables.numpy(), codes, first // STEPS_IN_BYTE, found.numpy())
-
-
 def _bagged(
-    tables: Float[Tensor, "2 halves steps queries"],
+    tables: Float32[np.ndarray, "2 halves steps queries"],
     codes: UInt8[np.ndarray, "rows bytes"],
-    first: int,
-    found: Float[Tensor, "rows queries"],
+    start: int,
+    found: Float32[np.ndarray, "rows queries"],
 ) -> None:
-    """The same by torch."""
-    steps = tables.shape[2]
-    start, stop = first // STEPS_IN_BYTE, (first + steps) // STEPS_IN_BYTE
+    """As `look_up_many`, by torch."""
     behind = max(0, start - BYTES_BEFORE)
-    named = windows(codes[:, behind:stop])[:, STEPS_IN_BYTE * (start - behind) :]
+    read = codes[:, behind : start + tables.shape[2] // STEPS_IN_BYTE]
+    named = windows(read)[:, STEPS_IN_BYTE * (start - behind) :]
     # Of plain strides: on any others embedding_bag is a hundred times slower.
-    table = torch.stack([tables, -tables]).flatten(0, 3)
-    found += functional.embedding_bag(torch.from_numpy(_places(named)), table, mode="sum")
+    table = torch.from_numpy(np.stack([tables, -tables])).flatten(0, 3)
+    found += functional.embedding_bag(torch.from_numpy(_places(named)), table, mode="sum").numpy()
 
 
 def _places(named: Integer[np.ndarray, "rows steps"]) -> Integer[np.ndarray, "rows places"]:
@@ -245,4 +231,4 @@ def _advance(
     products.abs_()
     products -= penalties
     products += ((zero + one) / 2)[:, :, None]
-    return products.view(len(metrics), CHOICES // 2, STATES).amax(1)
+    return products.view(len(metrics), OLDEST, STATES).amax(1)
