@@ -10,9 +10,10 @@ import numpy as np
 from headwater.types import AttributeRequest, Attribution, ExplainRequest, Explanation, Histogram, Timings
 from headwater_server import costs
 from headwater_server.answers import attribution, explanation
+from headwater_server.entries import Entry, Row
 from headwater_server.errors import IndexLacks, TextWithheld, TooLong, TooManyWanted, UnknownDocument
 from headwater_server.questions import characters, encode, texts, where
-from headwater_server.queue import Entry, GradientQueue, Row
+from headwater_server.queue import GradientQueue
 from headwater_server.ranking import Ranked, all_scores, histogram, ranked, rescored
 from headwater_server.searches import Searches, Wanted
 from headwater_server.settings import Settings

@@ -22,6 +22,7 @@ from headwater.types import (
 from headwater_indexer.errors import HeadwaterError
 from headwater_server.answers import document_record, index_info
 from headwater_server.asking import Asking
+from headwater_server.entries import Entry
 from headwater_server.errors import (
     DeadlinePassed,
     NotReady,
@@ -34,7 +35,7 @@ from headwater_server.errors import (
 from headwater_server.kept import KeptAttributions
 from headwater_server.library import Library
 from headwater_server.metrics import Metrics
-from headwater_server.queue import TURNS, Entry, GradientQueue
+from headwater_server.queue import TURNS, GradientQueue
 from headwater_server.refusals import refusal
 from headwater_server.settings import Settings
 from headwater_server.threads import Threads

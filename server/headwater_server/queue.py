@@ -1,20 +1,14 @@
 """The bounded queue before the model: counted in tokens and requests, cut into batches of like lengths."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import islice
 from math import ceil, inf
 from threading import Condition
-from typing import TYPE_CHECKING, Any
 
+from headwater_server.entries import Entries, Entry
 from headwater_server.errors import DeadlinePassed, QueueClosed, QueueFull
-
-if TYPE_CHECKING:
-    from headwater_indexer.index import Index, Pair
 
 Clock = Callable[[], float]
 
@@ -23,36 +17,6 @@ SEARCHED_AHEAD = 64  # questions whose search is not done while the model goes o
 TURNS = 1  # the same where both use the same cores: they would slow each other by a sixth
 LARGEST_PART = 4  # so many pieces of the longest work fill the queue
 _DROP_EVERY = 0.005  # seconds
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """What the worker answers: the whitened gradient [width] or what `work` gave, and when it began and ended."""
-
-    values: Any
-    began: float
-    ended: float
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Entry:
-    """One question waiting for its gradient, or `work` that needs the model alone.
-
-    Cancelling `answer` takes it out; `deadline` is on the queue's clock, `cost` in tokens that the model will see.
-    One that is `searched` afterwards holds room from `put` until it is let go.
-    """
-
-    index: "Index"
-    pair: "Pair"
-    deadline: float
-    work: Callable[[], Any] | None = None
-    cost: int | None = None  # None for the pair's own tokens
-    searched: bool = False
-    answer: "Future[Row]" = field(default_factory=Future)
-
-    @property
-    def tokens(self) -> int:
-        return len(self.pair.input_ids) if self.cost is None else self.cost
 
 
 class GradientQueue:
@@ -66,11 +30,8 @@ class GradientQueue:
         self.max_batch_tokens = max_batch_tokens
         self.clock = clock
         self.searched_ahead = SEARCHED_AHEAD
-        self._entries: deque[Entry] = deque()
-        self._tokens, self._room = 0, 0  # of what waits: for the model, and as the limit counts it
-        self._running: list[Entry] = []
+        self._waiting, self._running, self._searching = (Entries(max_tokens // LARGEST_PART) for _ in range(3))
         self._arriving = 0
-        self._searching: set[Entry] = set()
         self._left: set[Entry] = set()  # of those running
         self._dropped = -inf
         self._tokens_per_second = 0.0
@@ -82,7 +43,7 @@ class GradientQueue:
     def waiting(self) -> tuple[int, int]:
         """Requests and tokens that wait; those in the model's hands are not among them."""
         with self._changed:
-            return len(self._entries), self._tokens
+            return len(self._waiting), self._waiting.tokens
 
     @property
     def running(self) -> int:
@@ -106,10 +67,9 @@ class GradientQueue:
         A question longer than the whole queue is taken when nothing waits.
         """
         with self._changed:
-            self._check_room(self._room_of(entry))
-            self._check_time(entry)
-            self._entries.append(entry)
-            self._recount()
+            self._check_room(self._waiting.room_of(entry))
+            self._refuse_if(lambda: self._too_late(entry))
+            self._waiting.add(entry)
             self._changed.notify()
 
     def put_first(self, entry: Entry) -> None:
@@ -117,8 +77,7 @@ class GradientQueue:
         with self._changed:
             if self._closed:
                 raise QueueClosed
-            self._entries.appendleft(entry)
-            self._recount()
+            self._waiting.add_first(entry)
             self._changed.notify()
 
     def take(self) -> list[Entry]:
@@ -129,8 +88,8 @@ class GradientQueue:
         with self._changed:
             while True:
                 self._drop_dead()
-                if self._entries and len(self._searching) < self.searched_ahead:
-                    if batch := self._take(self._entries[0]):
+                if self._waiting and len(self._searching) < self.searched_ahead:
+                    if batch := self._take(next(iter(self._waiting))):
                         return batch
                     continue
                 if self._closed:
@@ -143,7 +102,7 @@ class GradientQueue:
             self._drop_dead()
             if len(self._searching) >= self.searched_ahead:
                 return []
-            first = next((entry for entry in self._entries if entry.work is None), None)
+            first = next((entry for entry in self._waiting if entry.work is None), None)
             return [] if first is None else self._take(first)
 
     def require_wanted(self, entry: Entry) -> None:
@@ -157,8 +116,10 @@ class GradientQueue:
     def finished(self, batch: Sequence[Entry]) -> None:
         """What was taken is no longer in the model's hands, whatever became of it."""
         with self._changed:
-            self._searching.update(entry for entry in batch if entry.searched and entry not in self._left)
-            self._running = [entry for entry in self._running if entry not in batch]
+            for entry in batch:
+                if entry.searched and entry not in self._left:
+                    self._searching.add(entry)
+                self._running.discard(entry)
             self._left.difference_update(batch)
 
     def let_go(self, entry: Entry) -> None:
@@ -199,9 +160,9 @@ class GradientQueue:
         """Refuse from now on, and answer what waits with `error`: no future is left hanging."""
         with self._changed:
             self._closed = True
-            left = list(self._entries)
-            self._entries.clear()
-            self._recount()
+            left = list(self._waiting)
+            for entry in left:
+                self._waiting.discard(entry)
             self._changed.notify_all()
         for entry in left:
             if entry.answer.set_running_or_notify_cancel():
@@ -210,45 +171,38 @@ class GradientQueue:
     def _check_room(self, tokens: int, arriving: int = 0) -> None:
         if self._closed:
             raise QueueClosed
-        if not self._full(tokens, arriving):
+        self._refuse_if(lambda: self._full(tokens, arriving))
+
+    def _refuse_if(self, hopeless: Callable[[], bool]) -> None:
+        """Not for the sake of entries that are dead; but whoever is refused asks again, and looking for them takes
+        time, so that it is done only so often."""
+        if not hopeless():
             return
-        if self.clock() - self._dropped > _DROP_EVERY:  # whoever is refused asks again, and looking at all takes time
+        if self.clock() - self._dropped > _DROP_EVERY:
             self._drop_dead()
-        if self._full(tokens, arriving):
-            raise QueueFull(self._retry_after())
-
-    def _check_time(self, entry: Entry) -> None:
-        """Better refused at once than accepted and then too late."""
-        if self.clock() + self._seconds_before(entry) <= entry.deadline:
-            return
-        self._drop_dead()
-        if self.clock() + self._seconds_before(entry) > entry.deadline:
-            raise QueueFull(self._retry_after())
-
-    def _seconds_before(self, entry: Entry) -> float:
-        """Until its turn comes. Questions are answered between pieces of work, so that work is not before them."""
-        before = [one for one in (*self._running, *self._entries) if entry.work is not None or one.work is None]
-        return self._seconds(sum(one.tokens for one in before), len(before))
+            if not hopeless():
+                return
+        raise QueueFull(self._retry_after())
 
     def _full(self, tokens: int, arriving: int) -> bool:
-        held = len(self._entries) + len(self._searching) + arriving
+        held = len(self._waiting) + len(self._searching) + arriving
         if not held:
             return False
-        held_tokens = self._room + sum(entry.tokens for entry in self._searching)
-        return held >= self.max_requests or held_tokens + tokens > self.max_tokens
+        return held >= self.max_requests or self._waiting.room + self._searching.tokens + tokens > self.max_tokens
 
-    def _room_of(self, entry: Entry) -> int:
-        """One piece of work may cost more than the whole queue; it is not to wait until that is empty for this."""
-        return entry.tokens if entry.work is None else min(entry.tokens, self.max_tokens // LARGEST_PART)
-
-    def _recount(self) -> None:
-        self._tokens = sum(entry.tokens for entry in self._entries)
-        self._room = sum(self._room_of(entry) for entry in self._entries)
+    def _too_late(self, entry: Entry) -> bool:
+        """Better refused at once than accepted and answered past its deadline."""
+        groups = (self._running, self._waiting)
+        if entry.work is not None:
+            tokens, count = sum(group.tokens for group in groups), sum(map(len, groups))
+        else:  # questions are answered between pieces of work, so that work is not before them
+            tokens, count = sum(group.question_tokens for group in groups), sum(group.questions for group in groups)
+        return self.clock() + self._seconds(tokens, count) > entry.deadline
 
     def _retry_after(self) -> int:
         """Whole seconds until what is ahead is through."""
-        tokens = self._tokens + sum(entry.tokens for entry in self._running)
-        questions = len(self._entries) + len(self._running) + len(self._searching)
+        tokens = self._waiting.tokens + self._running.tokens
+        questions = len(self._waiting) + len(self._running) + len(self._searching)
         return max(1, ceil(self._seconds(tokens, questions)))
 
     def _seconds(self, tokens: int, questions: int) -> float:
@@ -259,30 +213,26 @@ class GradientQueue:
     def _drop_dead(self) -> None:
         """Take out entries whose client has gone or whose time is over; they must not hold room."""
         now = self._dropped = self.clock()
-        alive: deque[Entry] = deque()
-        for entry in self._entries:
-            if entry.answer.cancelled():
-                entry.answer.set_running_or_notify_cancel()
-            elif entry.deadline <= now:
-                if entry.answer.set_running_or_notify_cancel():
-                    entry.answer.set_exception(DeadlinePassed())
-            else:
-                alive.append(entry)
-        self._entries = alive
-        self._recount()
+        for entry in list(self._waiting):
+            if not entry.answer.cancelled() and entry.deadline > now:
+                continue
+            self._waiting.discard(entry)
+            if entry.answer.set_running_or_notify_cancel():
+                entry.answer.set_exception(DeadlinePassed())
 
     def _take(self, oldest: Entry) -> list[Entry]:
         """Its batch, out of the queue and into the model's hands; empty when all of it was cancelled meanwhile."""
         chosen = [oldest] if oldest.work is not None else self._cut(oldest)
-        self._entries = deque(entry for entry in self._entries if entry not in chosen)
-        self._recount()
+        for entry in chosen:
+            self._waiting.discard(entry)
         batch = [entry for entry in chosen if entry.answer.set_running_or_notify_cancel()]
-        self._running += batch
+        for entry in batch:
+            self._running.add(entry)
         return batch
 
     def _cut(self, oldest: Entry) -> list[Entry]:
         """This entry, and those of its index nearest to it in length while the padded batch fits the budget."""
-        questions = (entry for entry in self._entries if entry.work is None)
+        questions = (entry for entry in self._waiting if entry.work is None)
         window = [entry for entry in islice(questions, _WINDOW) if entry.index is oldest.index]
         window.sort(key=lambda entry: entry.tokens)
         low = high = window.index(oldest)

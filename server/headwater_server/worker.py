@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from headwater_indexer.pausing import pausing
+from headwater_server.entries import Entry, Row
 from headwater_server.errors import DeadlinePassed, OutOfMemory, QueueClosed, WorkerDied
-from headwater_server.queue import Entry, GradientQueue, Row
+from headwater_server.queue import GradientQueue
 
 log = logging.getLogger("headwater.worker")
 

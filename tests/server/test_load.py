@@ -94,7 +94,7 @@ def test_a_client_that_leaves_is_taken_out_of_the_queue(twin, live, gate, wait_u
 
 
 def _cancelled(server):
-    return all(entry.answer.cancelled() for entry in list(server.engine.queue._entries))
+    return all(entry.answer.cancelled() for entry in list(server.engine.queue._waiting))
 
 
 def test_one_bad_question_in_a_batch_gets_its_own_error(twin, live, gate, wait_until):

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from headwater_indexer.search import Hit
+from headwater_server.entries import Entry
 from headwater_server.errors import QueueFull
-from headwater_server.queue import SEARCHED_AHEAD, TURNS, Entry, GradientQueue
+from headwater_server.queue import SEARCHED_AHEAD, TURNS, GradientQueue
 from headwater_server.searches import Searches, Wanted
 from headwater_server.threads import Threads
 

@@ -5,8 +5,9 @@ from concurrent.futures import wait
 import numpy as np
 import pytest
 
+from headwater_server.entries import Entry
 from headwater_server.errors import OutOfMemory, WorkerDied
-from headwater_server.queue import Entry, GradientQueue
+from headwater_server.queue import GradientQueue
 from headwater_server.worker import Worker
 
 
