@@ -24,6 +24,22 @@ LONGEST = 256  # tokens of a document; of a question half as many
 READY_AFTER = 120.0  # seconds at most
 
 
+def _gpt2(*, layers: int, width: int, vocabulary: int) -> GPT2Config:
+    return GPT2Config(
+        vocab_size=vocabulary,
+        n_layer=layers,
+        n_embd=width,
+        n_head=width // 32,
+        n_positions=LONGEST,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+
+
+SMALL = _gpt2(layers=4, width=128, vocabulary=4096)
+MIDDLE = _gpt2(layers=6, width=384, vocabulary=50_257)  # the size that capture is measured with on a CPU
+
+
 @dataclass(frozen=True)
 class Served:
     """A server that answers; `log` is what it has said."""
@@ -55,13 +71,10 @@ class Served:
         return text
 
 
-def write_index(folder: Path, *, documents: int) -> Path:
-    """A GPT-2 of width 128 and 4 layers with random weights, and Python's own sources for a corpus."""
+def write_index(folder: Path, *, documents: int, config: GPT2Config = SMALL) -> Path:
+    """A GPT-2 with random weights, and Python's own sources for a corpus."""
     model, corpus = folder / "model", folder / "corpus.jsonl"
     torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=4096, n_layer=4, n_embd=128, n_head=4, n_positions=LONGEST, bos_token_id=0, eos_token_id=0
-    )
     GPT2LMHeadModel(config).save_pretrained(model)
     write_tokenizer(model)
     write_corpus(corpus, mixed_lengths(documents, LONGEST))
