@@ -1,18 +1,25 @@
-"""Connections: what is answered leaves at once, and who says nothing does not stay, as with uvicorn by itself."""
+"""Connections: a head is short and soon over, what is answered leaves at once, and what is no HTTP gets a problem."""
 
 import asyncio
 import socket
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from headwater_server.problems import MEDIA_TYPE, problem
 
 HEAD_TIMEOUT = 10.0  # seconds from the first byte, or from the connection, to the last header
+HEAD_BYTES = 65_536  # of a request's address and headers
+LINGER = 2.0  # seconds that whoever was refused may go on sending
+_TOO_LARGE = f"The address and headers of a request may have {HEAD_BYTES} bytes."
 
 
-class TimedProtocol(H11Protocol):
-    """HTTP/1.1 as uvicorn speaks it, with a limit on the time that a request's head may take."""
+class TimedProtocol(HttpToolsProtocol):
+    """HTTP/1.1 as uvicorn speaks it by llhttp, with limits on the time and the bytes that a request's head may take."""
 
     _head_due: asyncio.TimerHandle | None = None
+    _in_head = True
+    _unfinished = 0  # bytes of a head that is not all there
+    _refused = False  # what comes is not looked at any more
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -22,15 +29,48 @@ class TimedProtocol(H11Protocol):
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._forget_head()
-        elif self.conn.trailing_data[0]:  # the beginning of a head; between requests keep-alive has its own limit
-            self._expect_head()
+        if self._in_head and not self._refused:
+            self._unfinished += len(data)
+            if self._unfinished > HEAD_BYTES:
+                self._refuse(431, "head_too_large", _TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._unfinished = True, 0
+        self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._forget_head()
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
+            self._refuse(431, "head_too_large", _TOO_LARGE)
+            raise ValueError(_TOO_LARGE)  # the parser is to stop here
+        super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's sentence, and its name for this
+        if not self._refused:
+            self._refuse(400, "invalid_http", "This is not a request in HTTP/1.1.")
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        """The form of all errors here, and the end of the connection.
+
+        It ends some time after its last word: closed with bytes unread it would be reset, and the word lost.
+        """
+        self._refused = True
+        self._forget_head()
+        refused = problem(status, code, detail)
+        body = refused.model_dump_json().encode()
+        head = f"HTTP/1.1 {status} {refused.title}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
+        self.transport.write_eof()
+        self.loop.call_later(LINGER, self.transport.close)
 
     def _expect_head(self) -> None:
         if self._head_due is None:

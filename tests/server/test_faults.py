@@ -179,35 +179,3 @@ def test_the_allocator_s_own_words_are_taken_for_out_of_memory(twin, live):
     refused = server.ask("a huge one")
     assert (refused.status_code, refused.json()["error"]["code"]) == (422, "out_of_memory")
     assert server.ask("a small one").status_code == 200
-
-
-@pytest.mark.parametrize("sent", [b"", b"POST /attribute HTTP/1.1\r\nHost: local"])
-def test_a_connection_that_never_finishes_its_head_is_closed(twin, live, monkeypatch, sent):
-    monkeypatch.setattr("headwater_server.connections.HEAD_TIMEOUT", 0.3)
-    server = live(twin())
-    with socket.create_connection(server.address, timeout=10) as silent:
-        silent.sendall(sent)
-        assert silent.recv(100) == b""
-    with socket.create_connection(server.address, timeout=10) as second:
-        second.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        answer = second.recv(65536)
-        assert answer.startswith(b"HTTP/1.1 200")
-        while not answer.endswith(b"}"):
-            answer += second.recv(65536)
-        second.sendall(b"GET /livez HT")
-        assert second.recv(100) == b""
-    assert server.ask("still here").status_code == 200
-
-
-def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_head(twin, live):
-    server = live(twin())
-    assert server.client.get("/livez").status_code == 200
-    [connection] = server.server.server_state.connections
-    own = connection.transport.get_extra_info("socket")
-    assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-
-def test_a_slow_answer_outlasts_the_limit_on_heads(twin, live, monkeypatch):
-    monkeypatch.setattr("headwater_server.connections.HEAD_TIMEOUT", 0.2)
-    server = live(twin(before=lambda _: time.sleep(0.3)))
-    assert server.ask("takes longer than a head may").status_code == 200

@@ -66,7 +66,7 @@ def test_labels_are_bounded_and_tell_nothing(twin, live):
     server = live(twin())
     for path in ("/v1/documents/secret-id", "/secret-path", "/v1/indexes/secret-name", "/page/secret-file"):
         server.client.get(path)
-    server.client.request("SECRETMETHOD", "/attribute")
+    server.client.request("PROPFIND", "/attribute")
     server.ask("secret-response", prompt="secret-prompt", index="secret-index")
     text = server.client.get("/metrics").text
     assert "secret" not in text.lower()

@@ -90,6 +90,7 @@ def test_choosing_words_asks_about_them_alone(library, visit, find, asked):
     expect(page.locator("#about")).to_have_text("About “lake” alone")
     start = RESPONSE.index("lake")
     expect(page.locator(".document-id")).to_have_text(ids(asked(span={"start": start, "stop": start + 4})))
+    page.wait_for_load_state("networkidle")  # what an answer still draws may move the words
     page.get_by_role("option", name="year").hover()
     page.mouse.down()
     page.get_by_role("option", name="1913").hover(position={"x": 30, "y": 10})
