@@ -198,7 +198,9 @@ def main(
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        index_folder = write_index(folder, documents=100 if quick else 400, config=SMALL if small else MIDDLE)
+        index_folder = write_index(
+            folder, documents=100 if quick else 400, config=SMALL if small else MIDDLE, factors=False
+        )
         asked = questions(folder / "corpus.jsonl", 32 if quick else 64)
         index = Index.open(index_folder, device="cpu")
         rounds = 30 if quick else 200

@@ -71,14 +71,14 @@ class Served:
         return text
 
 
-def write_index(folder: Path, *, documents: int, config: GPT2Config = SMALL) -> Path:
+def write_index(folder: Path, *, documents: int, config: GPT2Config = SMALL, factors: bool = True) -> Path:
     """A GPT-2 with random weights, and Python's own sources for a corpus."""
     model, corpus = folder / "model", folder / "corpus.jsonl"
     torch.manual_seed(0)
     GPT2LMHeadModel(config).save_pretrained(model)
     write_tokenizer(model)
     write_corpus(corpus, mixed_lengths(documents, LONGEST))
-    options = BuildOptions(moment_tokens=16_384, factors=True)
+    options = BuildOptions(moment_tokens=16_384, factors=factors)
     build_index(str(model), str(corpus), folder / "index", options, device="cpu")
     return folder / "index"
 
