@@ -133,7 +133,8 @@ def loaded(
         "overload": overload,
         "asking_alone": asking_alone(overload["rate"], min(soak, 10.0), asked, cores),
         "saturation_to_engine": max(best["part"], overload["part"]),
-        "overload_goodput_to_best": round(overload["part"] / best["part"], 3),
+        # As they are, not in parts of the engine's: a soak of minutes is not told by the seconds before and after it.
+        "overload_goodput_to_best": round(overload["goodput"] / max(step["goodput"] for step in steps), 3),
         "memory_growth": round(
             max(peaks[len(peaks) // 2 :]) / max(peaks[1 : len(peaks) // 2]), 4
         ),  # at first the queue fills
