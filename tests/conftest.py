@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -35,6 +36,8 @@ from transformers import (
     Qwen3Config,
     Qwen3MoeConfig,
 )
+
+from headwater_indexer.codes.coder import Coder
 
 VOCABULARY = 320
 WORDS = ["river", "lake", "delta", "mouth", "bank", "flood", "stream", "source", "water", "stone", "mill", "bridge"]
@@ -105,6 +108,19 @@ CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # these models are too small to share
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels() -> None:
+    """Compiled before all else, and kept: every process that a test starts would compile them for itself."""
+    rows = np.random.default_rng(0).standard_normal((8, 512)).astype(np.float32)
+    for code_bytes in (256, 512, 32):  # levels of four and of eight bits, and words
+        coder = Coder.make(width=512, columns=512, code_bytes=code_bytes, seed=0)
+        records = coder.encode(rows)
+        for writable in (True, False):  # as rows are gathered, and as they lie in a mapped file
+            records.flags.writeable = writable
+            for queries in (rows[:1], rows):
+                coder.scorer(queries)(records)
 
 
 @pytest.fixture(params=CONFIGS)

@@ -55,7 +55,7 @@ from headwater_indexer.projection import Projections, make_projections
 from headwater_indexer.search import write_flat_index
 from headwater_indexer.searching import open_exact, open_two_stage, sign_store
 from headwater_indexer.signs.coder import SignCoder
-from headwater_indexer.signs.kernel import import_numba
+from headwater_indexer.signs.scan import require_scan
 from headwater_indexer.store.mapped import MappedRows
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.windows import Encoder
@@ -143,7 +143,7 @@ class BuildSteps:
         plan = choose(self.options.plan, rows, memory=left)
         self.progress.say(str(plan))
         if plan.kind == "two-stage":
-            import_numba()
+            require_scan()
             SignCoder.make(rows.width, most=rows.sign_columns, seed=self.options.seed).save(self.work.sign_coder)
 
     def project(self, store: DocumentStore) -> Projections:

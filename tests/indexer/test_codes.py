@@ -116,7 +116,7 @@ def named_words(codes: TrellisCodes) -> torch.Tensor:
 @pytest.mark.parametrize("numba", [True, False])
 def test_a_path_through_the_trellis_is_the_best_of_all(monkeypatch: pytest.MonkeyPatch, numba: bool) -> None:
     """Three bytes of seventeen columns, against all 16 million codes of them, word by word as their bits say."""
-    monkeypatch.setattr("headwater_indexer.codes.compiling.has_numba", lambda: numba)
+    monkeypatch.setattr("headwater_indexer.compiling.has_numba", lambda: numba)
     order, rows = torch.arange(17), torch.from_numpy(whitened_rows(20)[:6, :17] / 3)
     codes = TrellisCodes.make(order, 17, 3, seed=0)
     book = named_words(codes)
@@ -142,7 +142,7 @@ def test_the_compiled_search_for_a_path_is_as_good_as_the_plain_one(
     codes = TrellisCodes.make(torch.randperm(width), width, size, seed=0)
     missed = []
     for numba in (True, False):
-        monkeypatch.setattr("headwater_indexer.codes.compiling.has_numba", lambda numba=numba: numba)
+        monkeypatch.setattr("headwater_indexer.compiling.has_numba", lambda numba=numba: numba)
         named, along = codes.encode(rows)
         spelt = codes.decode(named)
         assert torch.allclose(along.float(), (spelt * rows).sum(1), rtol=1e-4)
@@ -240,6 +240,6 @@ def test_one_query_is_scored_by_a_kernel_as_by_tables(
         query[1301:] = 0  # float16 keeps every column
     expected = query @ coder.decode(records).T
     for numba in (True, False):
-        monkeypatch.setattr("headwater_indexer.codes.compiling.has_numba", lambda numba=numba: numba)
+        monkeypatch.setattr("headwater_indexer.compiling.has_numba", lambda numba=numba: numba)
         found = coder.scorer(query[None])(records)
         assert np.allclose(found, expected, atol=1e-5 * np.abs(expected).max())

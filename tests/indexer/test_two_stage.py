@@ -11,9 +11,9 @@ from headwater_indexer.codes.coder import Coder
 from headwater_indexer.errors import DataError, HeadwaterError
 from headwater_indexer.search import ScoreKind, Sign
 from headwater_indexer.signs.coder import HEADER_BYTES, SignCoder
-from headwater_indexer.signs.kernel import scan_kernel
 from headwater_indexer.signs.query import query_planes
 from headwater_indexer.signs.scan import SignScan
+from headwater_indexer.signs.scan_kernel import scan
 from headwater_indexer.store.mapped import MappedRows
 from headwater_indexer.two_stage import TwoStageSearch
 
@@ -133,11 +133,10 @@ def test_a_row_that_is_not_finite_is_refused() -> None:
 def test_a_pass_that_computes_wrongly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bits that the processor counts wrongly are seen before the first search."""
     signs = signs_of(ROWS[:50])
-    right = scan_kernel()
 
     def wrong(words: np.ndarray, *others: object) -> None:
-        right(words & ~np.uint64(1 << 63), *others)  # one column of each word is lost
+        scan(words & ~np.uint64(1 << 63), *others)  # one column of each word is lost
 
-    monkeypatch.setattr("headwater_indexer.signs.scan.scan_kernel", lambda: wrong)
+    monkeypatch.setattr("headwater_indexer.signs.scan_kernel.scan", wrong)
     with pytest.raises(HeadwaterError, match="wrong scores at 1500 columns"):
         signs.check()

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from headwater_indexer.codes import compiling
+from headwater_indexer import compiling
 from headwater_indexer.codes.codes import Codes
 from headwater_indexer.codes.rounding import HalfCodes, LevelCodes
 from headwater_indexer.codes.trellis import TrellisCodes

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from headwater_indexer.codes.compiling import compiled
 from headwater_indexer.codes.words import BYTES_BEFORE, POSITIVE, WINDOWS, first_half, second_half
+from headwater_indexer.compiling import compiled
 
 _AT_ONCE = 8  # bytes of every row before the next ones: their tables stay in a core's nearest cache
 _MASK = np.uint32(WINDOWS - 1)

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from headwater_indexer.codes.codes import Scorer
-from headwater_indexer.codes.compiling import RowScorer
 from headwater_indexer.codes.levels import best_levels
 from headwater_indexer.codes.walk import Walk
+from headwater_indexer.compiling import RowScorer
 
 _DECODED_BYTES = 16 << 20  # of rows decoded at once
 

@@ -15,9 +15,8 @@ from jaxtyping import Float, Float32, Float64, Int64, Integer, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from headwater_indexer.codes import compiling
+from headwater_indexer import compiling
 from headwater_indexer.codes.codes import Scorer
-from headwater_indexer.codes.compiling import RowScorer
 from headwater_indexer.codes.lookup import look_up, look_up_many
 from headwater_indexer.codes.viterbi import best_windows
 from headwater_indexer.codes.words import (
@@ -34,6 +33,7 @@ from headwater_indexer.codes.words import (
     second_half,
     windows,
 )
+from headwater_indexer.compiling import RowScorer
 
 _METRIC_BYTES = {"cpu": 128 << 20, "cuda": 4 << 30}  # held for the way back
 _ROWS_AT_ONCE = {"cpu": 64, "cuda": 4096}

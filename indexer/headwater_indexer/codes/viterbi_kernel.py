@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from headwater_indexer.codes.compiling import compiled
 from headwater_indexer.codes.lanes_kernel import FLOAT_BYTES, LINE_BYTES, PLACE_BYTES, best_of_lanes
 from headwater_indexer.codes.words import CHOICES, MIDDLES, OLDEST, POSITIVE, STATES, first_half, second_half
+from headwater_indexer.compiling import compiled
 
 _best_of_lanes: Any = best_of_lanes  # whose first argument is numba's own
 

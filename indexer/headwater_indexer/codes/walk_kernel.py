@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from headwater_indexer.codes.compiling import compiled
+from headwater_indexer.compiling import compiled
 
 
 def _walk(bits: int, levels: Any, query: Any, codes: Any, found: Any) -> None:

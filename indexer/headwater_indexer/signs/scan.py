@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8, UInt64
 
+from headwater_indexer.compiling import require_numba
 from headwater_indexer.errors import HeadwaterError
 from headwater_indexer.search import ScoreKind
 from headwater_indexer.signs.coder import HEADER, HEADER_BYTES, SignCoder
-from headwater_indexer.signs.kernel import scan_kernel
 from headwater_indexer.signs.query import QueryPlanes, query_planes
 
 Records = UInt8[np.ndarray, "rows bytes"]
@@ -51,7 +51,11 @@ class SignScan:
 
     @classmethod
     def of(cls, coder: SignCoder, documents: int, blocks: Iterable[Records]) -> "SignScan":
-        """Reads all records; checked against plain arithmetic before it is used. Raises HeadwaterError."""
+        """Reads all records; checked against plain arithmetic before it is used.
+
+        Raises HeadwaterError, MissingPackage.
+        """
+        require_scan()
         scan = cls(coder, documents)
         for block in blocks:
             scan._add(block)
@@ -106,13 +110,15 @@ class SignScan:
 
     def _part(self, asked: "_Pass", first: int, last: int) -> list[Scored]:
         """Some of each query's rows from `first` to `last`, its best among them."""
+        from headwater_indexer.signs.scan_kernel import scan
+
         queries, part = asked.planes, slice(first, last)
         room = (len(asked.allowed), 2 * asked.candidates)
         scores, ordinals = np.empty(room, dtype=np.float32), np.empty(room, dtype=np.int64)
         counts = np.zeros(len(asked.allowed), dtype=np.int64)
         rows = (self.words[part], asked.scales[part], self.norms[part], first)
         wanted = (queries.planes, queries.steps, asked.allowed, queries.middle)
-        scan_kernel()(*rows, *wanted, scores, ordinals, counts)
+        scan(*rows, *wanted, scores, ordinals, counts)
         return [(scores[query, :count], ordinals[query, :count]) for query, count in enumerate(counts)]
 
     def check(self) -> None:
@@ -134,6 +140,11 @@ class SignScan:
                     f"the quick search gives wrong scores at {len(self.coder.columns)} columns on this machine: serve "
                     "the index with --plan exact, and report it with the processor's name"
                 )
+
+
+def require_scan() -> None:
+    """Raises MissingPackage where signs cannot be scanned."""
+    require_numba("two-stage search", "choose --plan exact")
 
 
 @dataclass(frozen=True)

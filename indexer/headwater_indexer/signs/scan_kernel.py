@@ -1,0 +1,114 @@
+"""The pass over the signs, compiled by numba: one read of the words for all queries, and the best of each are kept.
+
+FAISS's IndexRaBitQ scans such codes for one query at a time. This pass takes many together at a fraction of that,
+ranks by influence as well as by relatif from the same codes, and leaves out what is not asked for.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from headwater_indexer.compiling import compiled
+
+
+@intrinsic
+def popcount(_: Any, word: Any) -> Any:  # noqa: ARG001
+    """How many bits of a 64-bit word are set, as one instruction where the processor has it."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), code
+
+
+def _highest(scores: Any, kept: int) -> Any:
+    """The least of the `kept` highest, by Hoare's selection. (NumPy's takes numba ten seconds to compile.)"""
+    left, low, high = scores.copy(), 0, len(scores) - 1
+    place = len(scores) - kept
+    while low < high:
+        pivot, i, j = left[place], low, high
+        while i <= j:
+            while left[i] < pivot:
+                i += 1
+            while pivot < left[j]:
+                j -= 1
+            if i <= j:
+                left[i], left[j] = left[j], left[i]
+                i, j = i + 1, j - 1
+        low, high = (i if j < place else low), (j if place < i else high)
+    return left[place]
+
+
+_least_of = compiled(_highest, fast=False)
+
+
+def _keep_best(scores: Any, ordinals: Any, kept: int) -> Any:
+    """Moves the `kept` highest to the front; returns the least of them."""
+    least, above, place = _least_of(scores, kept), 0, 0
+    for i in range(len(scores)):
+        above += scores[i] > least
+    for i in range(len(scores)):
+        equal = scores[i] == least and above < kept  # for those as high as the least there may be room
+        if scores[i] > least or equal:
+            scores[place], ordinals[place] = scores[i], ordinals[i]
+            place, above = place + 1, above + equal
+    return least
+
+
+_best_first = compiled(_keep_best, fast=False)
+
+
+def _scan(
+    words: Any,
+    scales: Any,
+    errors: Any,
+    first: int,
+    planes: Any,
+    steps: Any,
+    allowed: Any,
+    middle: float,
+    scores: Any,
+    ordinals: Any,
+    counts: Any,
+) -> None:
+    """Fills the scores, of which the c best rows of query q are among the first counts[q].
+
+    words    uint64 [rows, words]           of the rows numbered from `first`
+    scales   float32 [rows]                 what a row's product is multiplied by; NaN for a row that is left out
+    errors   float32 [rows]                 how wrong a row's score may be; a query's `allowed` of it is added
+    planes   uint64 [queries, 2, words], steps float32 [queries], middle: see `signs.query`
+    scores   float32 [queries, 2 c], ordinals int64 [queries, 2 c], counts int64 [queries]
+    """
+    last, most = len(words) - 1, scores.shape[1]
+    least = np.full(len(planes), -np.inf, np.float32)
+    found = np.empty(4, np.float32)
+    for i in range(0, len(words), 4):  # four rows meet a plane of a query while it is in the registers
+        a, b, c, d = words[i], words[min(i + 1, last)], words[min(i + 2, last)], words[min(i + 3, last)]
+        for q in range(len(planes)):
+            low, high = planes[q, 0], planes[q, 1]
+            low_a = low_b = low_c = low_d = high_a = high_b = high_c = high_d = np.uint64(0)
+            for j in range(words.shape[1]):
+                x, y = low[j], high[j]
+                low_a += popcount(a[j] ^ x)
+                low_b += popcount(b[j] ^ x)
+                low_c += popcount(c[j] ^ x)
+                low_d += popcount(d[j] ^ x)
+                high_a += popcount(a[j] ^ y)
+                high_b += popcount(b[j] ^ y)
+                high_c += popcount(c[j] ^ y)
+                high_d += popcount(d[j] ^ y)
+            found[0], found[1] = low_a + 2 * high_a, low_b + 2 * high_b
+            found[2], found[3] = low_c + 2 * high_c, low_d + 2 * high_d
+            for row in range(min(4, last + 1 - i)):
+                score = (np.float32(middle) - found[row]) * steps[q] * scales[i + row] + allowed[q] * errors[i + row]
+                if score > least[q]:  # as NaN is not
+                    scores[q, counts[q]], ordinals[q, counts[q]] = score, first + i + row
+                    counts[q] += 1
+                    if counts[q] == most:
+                        least[q] = _best_first(scores[q], ordinals[q], most // 2)
+                        counts[q] = most // 2
+
+
+scan = compiled(_scan, fast=False)  # NaN is no more than anything, which leaves rows out
