@@ -23,6 +23,9 @@ def popcount(_: Any, word: Any) -> Any:  # noqa: ARG001
     return types.uint64(types.uint64), code
 
 
+_set_bits: Any = popcount  # whose first argument is numba's own
+
+
 def _highest(scores: Any, kept: int) -> Any:
     """The least of the `kept` highest, by Hoare's selection. (NumPy's takes numba ten seconds to compile.)"""
     left, low, high = scores.copy(), 0, len(scores) - 1
@@ -91,14 +94,14 @@ def _scan(
             low_a = low_b = low_c = low_d = high_a = high_b = high_c = high_d = np.uint64(0)
             for j in range(words.shape[1]):
                 x, y = low[j], high[j]
-                low_a += popcount(a[j] ^ x)
-                low_b += popcount(b[j] ^ x)
-                low_c += popcount(c[j] ^ x)
-                low_d += popcount(d[j] ^ x)
-                high_a += popcount(a[j] ^ y)
-                high_b += popcount(b[j] ^ y)
-                high_c += popcount(c[j] ^ y)
-                high_d += popcount(d[j] ^ y)
+                low_a += _set_bits(a[j] ^ x)
+                low_b += _set_bits(b[j] ^ x)
+                low_c += _set_bits(c[j] ^ x)
+                low_d += _set_bits(d[j] ^ x)
+                high_a += _set_bits(a[j] ^ y)
+                high_b += _set_bits(b[j] ^ y)
+                high_c += _set_bits(c[j] ^ y)
+                high_d += _set_bits(d[j] ^ y)
             found[0], found[1] = low_a + 2 * high_a, low_b + 2 * high_b
             found[2], found[3] = low_c + 2 * high_c, low_d + 2 * high_d
             for row in range(min(4, last + 1 - i)):

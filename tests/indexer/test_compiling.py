@@ -1,0 +1,39 @@
+"""Compiled kernels: kept for the next process where they can be, and nobody's trouble where they cannot."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CODES = """
+import numpy as np
+from headwater_indexer.signs.scan_kernel import popcount
+from headwater_indexer.compiling import compiled
+
+def count(words):
+    return popcount(words[0])
+
+kernel = compiled(count)
+assert kernel(np.array([7], np.uint64)) == 3
+print(sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values()))
+"""
+
+
+def hits_and_misses(script: Path, limit: str) -> tuple[int, int]:
+    """Of the cache, in a process that may write files of so many kilobytes."""
+    command = ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash", sys.executable, str(script)]
+    kept = {**os.environ, "NUMBA_CACHE_DIR": str(script.parent / "kept"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=kept, timeout=120)
+    assert done.returncode == 0, done.stderr
+    hits, misses = map(int, done.stdout.split())
+    return hits, misses
+
+
+@pytest.mark.parametrize("limit", ["unlimited", "1"])
+def test_a_kernel_is_kept_where_there_is_room(tmp_path: Path, limit: str) -> None:
+    script = tmp_path / "codes.py"
+    script.write_text(CODES)
+    assert hits_and_misses(script, limit) == (0, 1)
+    assert hits_and_misses(script, limit) == ((1, 0) if limit == "unlimited" else (0, 1))
