@@ -6,6 +6,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from headwater_indexer.index import Index
+
 RESPONSE = " floods a lake in year 1913"
 
 
@@ -128,6 +130,22 @@ def test_one_source_alone_is_searched(library, visit, find, asked):
     expect(page.locator(".document-id")).to_have_text(ids(asked(filters=only, top_k=10)))
     expect(page.get_by_label("Source")).to_have_value("book 2")
     expect(page.locator(".footnote")).to_contain_text("6 of 24 documents searched")
+
+
+def test_another_index_of_the_server_can_be_asked(library, live, open_books, index_folder, visit, find):
+    expect(visit(library).get_by_label("Index", exact=True)).to_be_disabled()
+    server = live(open_books, lambda: Index.open(index_folder, device="cpu"))
+    page = visit(server)
+    find(page)
+    expect(page.locator("#served")).to_contain_text("24 documents")
+    page.get_by_label("Index", exact=True).select_option("second")
+    question = {"prompt": "The river", "response": RESPONSE, "top_k": 10, "index": "second"}
+    expect(page.locator(".document-id")).to_have_text(ids(server.client.post("/v1/attribute", json=question).json()))
+    expect(page.locator("#served")).to_contain_text("60 documents")
+    assert page.url.split("#")[1] == "index=second"
+    again = visit(server, "#index=second")
+    expect(again.locator("#served")).to_contain_text("60 documents")
+    expect(again.get_by_label("Index", exact=True)).to_have_value("second")
 
 
 def test_bm25_stands_beside_it(library, visit, find, asked, shoot):
