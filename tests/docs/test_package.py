@@ -71,14 +71,21 @@ def test_the_client_alone_brings_no_torch_and_its_example_runs(wheel, tmp_path, 
     assert "Made the response likelier:" in done.stdout
 
 
-def test_a_folder_without_a_repository_has_the_fallback_version(dist, tmp_path):
+@pytest.mark.parametrize(("tag", "version"), [(None, "0.1.0"), ("v1.2.3", "1.2.3")])
+def test_the_version_is_the_tag_s_or_the_fallback_where_there_is_no_repository(dist, tmp_path, tag, version):
     (source,) = dist.glob("headwater-*.tar.gz")
     with tarfile.open(source) as packed:
         packed.extractall(tmp_path, filter="data")
     (folder,) = tmp_path.iterdir()
     (folder / "PKG-INFO").unlink()  # which would tell the version
+    if tag is not None:
+        git = ["git", "-C", folder, "-c", "user.name=tests", "-c", "user.email=tests@localhost"]
+        run(*git, "init", "--quiet")
+        run(*git, "add", ".")
+        run(*git, "commit", "--quiet", "--no-gpg-sign", "--message", "All of it.")
+        run(*git, "tag", tag)
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, folder)
-    assert (tmp_path / "headwater-0.1.0-py3-none-any.whl").exists()
+    assert (tmp_path / f"headwater-{version}-py3-none-any.whl").exists()
 
 
 def test_the_bill_of_materials_has_what_is_released_and_no_more(tmp_path):
