@@ -1,6 +1,7 @@
 """The page and /docs: files of this server alone, nothing inline, and text that stays text."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +42,13 @@ def test_scripts_load_from_here_and_write_no_markup(client):
 
 def test_a_person_reads_that_scores_are_estimates(client):
     assert "A score is an estimate" in client.get("/").text
+
+
+def test_the_documentation_tells_every_state(client):
+    titles = re.findall(r'^  "?[\w-]+"?: \["([^"]+)", ', client.get("/page/states.js").text, flags=re.MULTILINE)
+    assert len(titles) > 12
+    told = (Path(__file__).parents[2] / "docs" / "page.md").read_text("utf-8")
+    assert not [title for title in titles if title not in told]
 
 
 def test_only_files_of_the_page_are_served(client):
