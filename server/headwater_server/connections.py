@@ -10,6 +10,7 @@ from headwater_server.problems import MEDIA_TYPE, problem
 HEAD_TIMEOUT = 10.0  # seconds from the first byte, or from the connection, to the last header
 HEAD_BYTES = 65_536  # of a request's address and headers
 LINGER = 2.0  # seconds that whoever was refused may go on sending
+ON_ITS_WAY = 0.5  # seconds that the first request of a connection has to come when the server stops
 _TOO_LARGE = f"The address and headers of a request may have {HEAD_BYTES} bytes."
 
 
@@ -20,6 +21,7 @@ class TimedProtocol(HttpToolsProtocol):
     _in_head = True
     _unfinished = 0  # bytes of a head that is not all there
     _refused = False  # what comes is not looked at any more
+    _stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -49,10 +51,20 @@ class TimedProtocol(HttpToolsProtocol):
             self._refuse(431, "head_too_large", _TOO_LARGE)
             raise ValueError(_TOO_LARGE)  # the parser is to stop here
         super().on_headers_complete()
+        if self._stopping:
+            self.cycle.keep_alive = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """A connection that was just opened is not cut off from the answer to what it has sent."""
+        if self.cycle is None and not self._stopping:
+            self._stopping = True
+            self.loop.call_later(ON_ITS_WAY, self.shutdown)
+        else:
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's sentence, and its name for this
         if not self._refused:

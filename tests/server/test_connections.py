@@ -1,6 +1,7 @@
 """Connections: time and bytes of a head, what is no HTTP, and answers that leave at once."""
 
 import json
+import signal
 import socket
 import time
 
@@ -89,3 +90,21 @@ def test_what_is_no_http_gets_a_problem_and_the_end_of_its_connection(twin, live
     assert "connection: close" in headers
     assert problem["error"]["code"] == "invalid_http"
     assert server.ask("still here").status_code == 200
+
+
+def test_a_first_request_that_comes_as_the_server_stops_is_told_so(twin, live, wait_until):
+    server = live(twin())
+    with (
+        socket.create_connection(server.address, timeout=10) as opened,
+        socket.create_connection(server.address) as idle,
+    ):
+        wait_until(lambda: len(server.server.server_state.connections) == 2)
+        server.server.handle_exit(signal.SIGTERM, None)
+        time.sleep(0.2)
+        body = b'{"prompt": "", "response": "late"}'
+        head = b"POST /attribute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        opened.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        answer = b"".join(iter(lambda: opened.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b'"code":"draining"' in answer
+        assert idle.recv(1) == b""
