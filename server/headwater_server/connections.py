@@ -19,6 +19,7 @@ class TimedProtocol(HttpToolsProtocol):
 
     _head_due: asyncio.TimerHandle | None = None
     _in_head = True
+    _heads = 0  # that were all there
     _unfinished = 0  # bytes of a head that is not all there
     _refused = False  # what comes is not looked at any more
     _stopping = False
@@ -33,8 +34,10 @@ class TimedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        heads, already = self._heads, self._in_head
         super().data_received(data)
-        if self._in_head and not self._refused:
+        # Nothing but of one head: behind the end of another request there would be more in these bytes.
+        if already and self._in_head and self._heads == heads and not self._refused:
             self._unfinished += len(data)
             if self._unfinished > HEAD_BYTES:
                 self._refuse(431, "head_too_large", _TOO_LARGE)
@@ -46,6 +49,7 @@ class TimedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._heads += 1
         self._forget_head()
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
             self._refuse(431, "head_too_large", _TOO_LARGE)

@@ -72,6 +72,17 @@ def test_a_head_within_the_limit_is_read(twin, live):
     assert live(twin()).client.get("/livez", headers={"X-Long": 60_000 * "a"}).status_code == 200
 
 
+def test_a_long_body_is_not_counted_with_the_head_behind_it(twin, live):
+    server = live(twin())
+    body = json.dumps({"prompt": "", "response": "r" * 100_000}).encode()
+    first = b"POST /attribute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(server.address, timeout=10) as connection:
+        connection.sendall(first + b"Content-Length: %d\r\n\r\n" % len(body) + body + b"GET /livez HTTP/1.1\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"Host: localhost\r\nConnection: close\r\n\r\n")
+        assert b"HTTP/1.1 200" in b"".join(iter(lambda: connection.recv(65536), b""))
+
+
 @pytest.mark.parametrize(
     "sent",
     [
