@@ -19,7 +19,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,9 +32,11 @@ from serving import MIDDLE, SMALL, Served, questions, serving, write_index
 from headwater_indexer.index import Index, Pair
 
 RATES = (0.5, 0.75, 0.9, 1.2, 1.5)  # of the engine's own throughput
-QUICK_RATES = (0.5, 0.9, 1.5)
+QUICK_RATES = (0.5, 1.5)
+QUICK_QUEUE = 48  # requests, of which all are answered in the end
 OVERLOAD = 10.0  # times the highest goodput seen
 BATCH_TOKENS = 8_192  # as the server's default
+QUICK_BATCH_TOKENS = 512  # so that answers come often in few seconds
 TOP_K = 10
 ENGINE_ROUNDS = 2  # of all questions, each time that the engine alone is measured
 
@@ -83,27 +85,27 @@ def _post(connection: http.client.HTTPConnection, question: dict[str, str]) -> N
         raise RuntimeError(f"an unloaded server answered {answer.status}")
 
 
-def engine_throughput(index: Index, pairs: Sequence[Pair]) -> float:
+def engine_throughput(index: Index, pairs: Sequence[Pair], batch_tokens: int) -> float:
     """Questions a second of gradients in batches of like lengths, and their search, with nothing around them."""
     ordered = sorted(pairs, key=lambda pair: len(pair.input_ids))
     began = time.perf_counter()
     for _ in range(ENGINE_ROUNDS):
-        _all_of(index, ordered)
+        _all_of(index, ordered, batch_tokens)
     return ENGINE_ROUNDS * len(ordered) / (time.perf_counter() - began)
 
 
-def _all_of(index: Index, ordered: Sequence[Pair]) -> None:
+def _all_of(index: Index, ordered: Sequence[Pair], batch_tokens: int) -> None:
     start = 0
     while start < len(ordered):
         stop = start + 1
-        while stop < len(ordered) and (stop + 1 - start) * len(ordered[stop].input_ids) <= BATCH_TOKENS:
+        while stop < len(ordered) and (stop + 1 - start) * len(ordered[stop].input_ids) <= batch_tokens:
             stop += 1
         index.search(index.rows(ordered[start:stop]), top_k=TOP_K)
         start = stop
 
 
 def loaded(
-    index: Index,
+    engine: Callable[[], float],
     served: Served,
     asked: Sequence[dict[str, str]],
     rates: Sequence[float],
@@ -112,20 +114,19 @@ def loaded(
     seconds: float,
     soak: float,
 ) -> dict[str, Any]:
-    """Each rate after the engine alone, and then ten times the best goodput."""
-    pairs = [index.encode(one["prompt"], one["response"]) for one in asked]
-    engine_throughput(index, pairs)
+    """Each rate after the engine alone, and then ten times the best goodput; `engine` tells its questions a second."""
+    engine()
     steps = []
     for part in rates:
-        alone = engine_throughput(index, pairs)
+        alone = engine()
         step = ask_at(part * alone, seconds, served, asked, cores)
-        after = engine_throughput(index, pairs)
+        after = engine()
         alone = (alone + after) / 2
         steps.append({"engine_alone": round(alone, 1), "part": round(step["goodput"] / alone, 3), **step})
     best = max(steps, key=lambda step: step["part"])
-    before = engine_throughput(index, pairs)
+    before = engine()
     overload = ask_at(OVERLOAD * best["goodput"], soak, served, asked, cores)
-    alone = (before + engine_throughput(index, pairs)) / 2
+    alone = (before + engine()) / 2
     overload = {"engine_alone": round(alone, 1), "part": round(overload["goodput"] / alone, 3), **overload}
     peaks = overload["peak_mb"]
     return {
@@ -206,16 +207,28 @@ def main(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         index_folder = write_index(
-            folder, documents=100 if quick else 400, config=SMALL if small else MIDDLE, factors=False
+            folder, documents=40 if quick else 400, config=SMALL if small else MIDDLE, factors=False
         )
-        asked = questions(folder / "corpus.jsonl", 32 if quick else 64)
+        asked = questions(folder / "corpus.jsonl", 16 if quick else 64)
         index = Index.open(index_folder, device="cpu")
-        rounds = 30 if quick else 200
-        with serving(index_folder, "--threads", str(threads)) as served:
+        rounds = 20 if quick else 200
+        pairs = [index.encode(one["prompt"], one["response"]) for one in asked]
+        batch_tokens = QUICK_BATCH_TOKENS if quick else BATCH_TOKENS
+        bounds = ["--threads", threads, "--max-batch-tokens", batch_tokens]
+        bounds += ["--max-queue-requests", QUICK_QUEUE] if quick else []
+        with serving(index_folder, *map(str, bounds)) as served:
             still = unloaded(index, asked, served, rounds)
             rates = QUICK_RATES if quick else RATES
-            seconds, overload = (4.0, 8.0) if quick else (30.0, 600.0)
-            load = loaded(index, served, asked, rates, apart, seconds=seconds, soak=soak or overload)
+            seconds, overload = (3.0, 5.0) if quick else (30.0, 600.0)
+            load = loaded(
+                lambda: engine_throughput(index, pairs, batch_tokens),
+                served,
+                asked,
+                rates,
+                apart,
+                seconds=seconds,
+                soak=soak or overload,
+            )
             falls_short = shortfalls(still, load, rounds + 10)
     if plot_to is not None:
         plot(load, plot_to)
