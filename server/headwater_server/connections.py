@@ -17,9 +17,7 @@ _TOO_LARGE = f"The address and headers of a request may have {HEAD_BYTES} bytes.
 class TimedProtocol(HttpToolsProtocol):
     """HTTP/1.1 as uvicorn speaks it by llhttp, with limits on the time and the bytes that a request's head may take."""
 
-    _head_due: asyncio.TimerHandle | None = None
-    _in_head = True
-    _heads = 0  # that were all there
+    _head_due: asyncio.TimerHandle | None = None  # of the head that is being read; each has its own
     _unfinished = 0  # bytes of a head that is not all there
     _refused = False  # what comes is not looked at any more
     _stopping = False
@@ -34,22 +32,20 @@ class TimedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        heads, already = self._heads, self._in_head
+        head = self._head_due
         super().data_received(data)
-        # Nothing but of one head: behind the end of another request there would be more in these bytes.
-        if already and self._in_head and self._heads == heads and not self._refused:
+        # All of these bytes are of one head: behind another's end, or a body's, it would have begun among them.
+        if head is not None and head is self._head_due:
             self._unfinished += len(data)
             if self._unfinished > HEAD_BYTES:
                 self._refuse(431, "head_too_large", _TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._unfinished = True, 0
+        self._unfinished = 0
         self._expect_head()
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._heads += 1
         self._forget_head()
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
             self._refuse(431, "head_too_large", _TOO_LARGE)
