@@ -66,10 +66,12 @@ def test_labels_are_bounded_and_tell_nothing(twin, live):
     server = live(twin())
     for path in ("/v1/documents/secret-id", "/secret-path", "/v1/indexes/secret-name", "/page/secret-file"):
         server.client.get(path)
-    server.client.request("PROPFIND", "/attribute")
+    for method in ("SECRETMETHOD", "PROPFIND"):  # one that is no HTTP, and one that no route has
+        server.client.request(method, "/attribute")
     server.ask("secret-response", prompt="secret-prompt", index="secret-index")
     text = server.client.get("/metrics").text
     assert "secret" not in text.lower()
+    assert "propfind" not in text.lower()
     assert 'route="unmatched"' in text
     assert 'method="other"' in text
     assert set(re.findall(r'route="([^"]*)"', text)) <= {
