@@ -20,6 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,16 +28,12 @@ import torch
 import typer
 from measuring import conclude, described
 from rates import ask_at, asking_alone, bind, part_cores, quantile
-from serving import MIDDLE, SMALL, Served, questions, serving, write_index
+from serving import Served, questions, serving, write_index
+from workloads import Family
 
 from headwater_indexer.index import Index, Pair
 
-RATES = (0.5, 0.75, 0.9, 1.2, 1.5)  # of the engine's own throughput
-QUICK_RATES = (0.5, 1.5)
-QUICK_QUEUE = 48  # requests, of which all are answered in the end
-OVERLOAD = 10.0  # times the highest goodput seen
-BATCH_TOKENS = 8_192  # as the server's default
-QUICK_BATCH_TOKENS = 512  # so that answers come often in few seconds
+OVERLOAD = 10.0  # times the goodput of the rate that came nearest to the engine
 TOP_K = 10
 ENGINE_ROUNDS = 2  # of all questions, each time that the engine alone is measured
 
@@ -46,6 +43,42 @@ SATURATION = 0.85
 KEPT_GOODPUT = 0.9
 REFUSAL_SECONDS = 0.05
 GROWTH = 1.05  # of the most memory, from the first half of the overload to the second
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much is asked."""
+
+    documents: int
+    questions: int
+    rounds: int  # without load
+    rates: Sequence[float]  # of the engine's own throughput
+    seconds: float  # of each rate
+    soak: float  # seconds of overload
+    batch_tokens: int  # of the server and of the engine alone
+    queue_requests: int
+
+
+FULL = Size(
+    documents=400,
+    questions=64,
+    rounds=200,
+    rates=(0.5, 0.75, 0.9, 1.2, 1.5),
+    seconds=30.0,
+    soak=600.0,
+    batch_tokens=8_192,  # as the server's default, and so is the queue
+    queue_requests=256,
+)
+QUICK = Size(
+    documents=40,
+    questions=16,
+    rounds=20,
+    rates=(0.5, 1.5),
+    seconds=3.0,
+    soak=5.0,
+    batch_tokens=512,  # so that answers come often in few seconds
+    queue_requests=48,  # of which all are answered in the end
+)
 
 
 def unloaded(index: Index, asked: Sequence[dict[str, str]], served: Served, rounds: int) -> dict[str, float]:
@@ -108,31 +141,28 @@ def loaded(
     engine: Callable[[], float],
     served: Served,
     asked: Sequence[dict[str, str]],
-    rates: Sequence[float],
     cores: Sequence[int],
-    *,
-    seconds: float,
-    soak: float,
+    size: Size,
 ) -> dict[str, Any]:
     """Each rate after the engine alone, and then ten times the best goodput; `engine` tells its questions a second."""
     engine()
     steps = []
-    for part in rates:
+    for part in size.rates:
         alone = engine()
-        step = ask_at(part * alone, seconds, served, asked, cores)
+        step = ask_at(part * alone, size.seconds, served, asked, cores)
         after = engine()
         alone = (alone + after) / 2
         steps.append({"engine_alone": round(alone, 1), "part": round(step["goodput"] / alone, 3), **step})
     best = max(steps, key=lambda step: step["part"])
     before = engine()
-    overload = ask_at(OVERLOAD * best["goodput"], soak, served, asked, cores)
+    overload = ask_at(OVERLOAD * best["goodput"], size.soak, served, asked, cores)
     alone = (before + engine()) / 2
     overload = {"engine_alone": round(alone, 1), "part": round(overload["goodput"] / alone, 3), **overload}
     peaks = overload["peak_mb"]
     return {
         "steps": steps,
         "overload": overload,
-        "asking_alone": asking_alone(overload["rate"], min(soak, 10.0), asked, cores),
+        "asking_alone": asking_alone(overload["rate"], min(size.soak, 10.0), asked, cores),
         "saturation_to_engine": max(best["part"], overload["part"]),
         # As they are, not in parts of the engine's: a soak of minutes is not told by the seconds before and after it.
         "overload_goodput_to_best": round(overload["goodput"] / max(step["goodput"] for step in steps), 3),
@@ -196,40 +226,29 @@ def plot(load: dict[str, Any], path: Path) -> None:
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer documents, rounds and seconds.")] = False,
     small: Annotated[bool, typer.Option("--small", help="A model of 4 layers and width 128.")] = False,
-    soak: Annotated[float | None, typer.Option(help="Seconds of overload. [600, quick 6]")] = None,
+    soak: Annotated[float | None, typer.Option(help="Seconds of overload. [600, quick 5]")] = None,
     plot_to: Annotated[Path | None, typer.Option("--plot", help="An SVG of rates and answers.")] = None,
 ) -> None:
     """Load a server, and say what it bears."""
+    size = QUICK if quick else FULL
+    if soak is not None:
+        size = replace(size, soak=soak)
     cores, apart = part_cores()
     bind(cores)
     threads = len(cores) or os.cpu_count() or 1
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        index_folder = write_index(
-            folder, documents=40 if quick else 400, config=SMALL if small else MIDDLE, factors=False
-        )
-        asked = questions(folder / "corpus.jsonl", 16 if quick else 64)
+        family: Family = "gpt2-small" if small else "gpt2"
+        index_folder = write_index(folder, documents=size.documents, family=family, factors=False)
+        asked = questions(folder / "corpus.jsonl", size.questions)
         index = Index.open(index_folder, device="cpu")
-        rounds = 20 if quick else 200
         pairs = [index.encode(one["prompt"], one["response"]) for one in asked]
-        batch_tokens = QUICK_BATCH_TOKENS if quick else BATCH_TOKENS
-        bounds = ["--threads", threads, "--max-batch-tokens", batch_tokens]
-        bounds += ["--max-queue-requests", QUICK_QUEUE] if quick else []
-        with serving(index_folder, *map(str, bounds)) as served:
-            still = unloaded(index, asked, served, rounds)
-            rates = QUICK_RATES if quick else RATES
-            seconds, overload = (3.0, 5.0) if quick else (30.0, 600.0)
-            load = loaded(
-                lambda: engine_throughput(index, pairs, batch_tokens),
-                served,
-                asked,
-                rates,
-                apart,
-                seconds=seconds,
-                soak=soak or overload,
-            )
-            falls_short = shortfalls(still, load, rounds + 10)
+        bounds = {"threads": threads, "max-batch-tokens": size.batch_tokens, "max-queue-requests": size.queue_requests}
+        with serving(index_folder, *(f"--{name}={bound}" for name, bound in bounds.items())) as served:
+            still = unloaded(index, asked, served, size.rounds)
+            load = loaded(lambda: engine_throughput(index, pairs, size.batch_tokens), served, asked, apart, size)
+            falls_short = shortfalls(still, load, size.rounds + 10)
     if plot_to is not None:
         plot(load, plot_to)
     report = {

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
-from workloads import CHARACTERS, mixed_lengths, write_corpus, write_tokenizer
+from workloads import CHARACTERS, Family, make_model, mixed_lengths, write_corpus, write_tokenizer
 
 from headwater_indexer.build import build_index
 from headwater_indexer.options import BuildOptions
@@ -22,22 +21,6 @@ from headwater_indexer.options import BuildOptions
 COMMAND = Path(sys.executable).parent / "headwater-serve"
 LONGEST = 256  # tokens of a document; of a question half as many
 READY_AFTER = 120.0  # seconds at most
-
-
-def _gpt2(*, layers: int, width: int, vocabulary: int) -> GPT2Config:
-    return GPT2Config(
-        vocab_size=vocabulary,
-        n_layer=layers,
-        n_embd=width,
-        n_head=width // 32,
-        n_positions=LONGEST,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-
-
-SMALL = _gpt2(layers=4, width=128, vocabulary=4096)
-MIDDLE = _gpt2(layers=6, width=384, vocabulary=50_257)  # the size that capture is measured with on a CPU
 
 
 @dataclass(frozen=True)
@@ -71,11 +54,10 @@ class Served:
         return text
 
 
-def write_index(folder: Path, *, documents: int, config: GPT2Config = SMALL, factors: bool = True) -> Path:
-    """A GPT-2 with random weights, and Python's own sources for a corpus."""
+def write_index(folder: Path, *, documents: int, family: Family = "gpt2-small", factors: bool = True) -> Path:
+    """A model with random weights, and Python's own sources for a corpus."""
     model, corpus = folder / "model", folder / "corpus.jsonl"
-    torch.manual_seed(0)
-    GPT2LMHeadModel(config).save_pretrained(model)
+    make_model(family, torch.device("cpu")).save_pretrained(model)
     write_tokenizer(model)
     write_corpus(corpus, mixed_lengths(documents, LONGEST))
     options = BuildOptions(moment_tokens=16_384, factors=factors)

@@ -22,10 +22,13 @@ from transformers import (
 from headwater_indexer.windows import Window
 
 CHARACTERS = 3  # in a token, about
-Family = Literal["gpt2", "llama", "llama-1b"]
+Family = Literal["gpt2", "gpt2-small", "llama", "llama-1b"]
 
 CONFIGS: dict[Family, PretrainedConfig] = {
     "gpt2": GPT2Config(n_layer=6, n_embd=384, n_head=6, n_positions=256),
+    "gpt2-small": GPT2Config(
+        vocab_size=4096, n_layer=4, n_embd=128, n_head=4, n_positions=256, bos_token_id=0, eos_token_id=0
+    ),
     "llama": LlamaConfig(
         num_hidden_layers=6,
         hidden_size=384,
