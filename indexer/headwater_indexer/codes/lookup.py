@@ -1,4 +1,4 @@
-"""Trellis codes scored by kernels of numba's: two numbers a step, out of tables of the queries' products."""
+"""Trellis codes scored by a kernel of numba's: two numbers a step, out of tables of one query's products."""
 
 from functools import partial
 
@@ -18,15 +18,3 @@ def look_up(first: Table, second: Table, codes: Codes) -> Float32[np.ndarray, " 
     found = np.zeros(len(codes), dtype=np.float32)
     shared_by_cores(partial(one, first, second), codes, found)
     return found
-
-
-def look_up_many(
-    tables: Float32[np.ndarray, "2 halves steps queries"],
-    codes: Codes,
-    start: int,
-    found: Float32[np.ndarray, "rows queries"],
-) -> None:
-    """Adds the part of <q, s> that the steps from byte `start` on give, as many as there are tables."""
-    from headwater_indexer.codes.lookup_kernel import many
-
-    shared_by_cores(partial(many, tables, start), codes, found)

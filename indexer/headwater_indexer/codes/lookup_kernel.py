@@ -1,4 +1,4 @@
-"""Sums of two numbers a step, out of tables of the queries' products with both halves of each step's words."""
+"""Sums of two numbers a step, out of tables of a query's products with both halves of each step's words."""
 
 from typing import Any
 
@@ -14,16 +14,6 @@ _HALF_BYTE, _BYTE = np.uint32(4), np.uint32(8)
 _first, _second = compiled(first_half), compiled(second_half)
 
 
-def _add(tables: Any, step: int, window: Any, found: Any) -> None:
-    one, two = tables[0, _first(window), step], tables[1, _second(window), step]
-    if window < POSITIVE:
-        for query in range(len(found)):
-            found[query] += one[query] + two[query]
-    else:
-        for query in range(len(found)):
-            found[query] -= one[query] + two[query]
-
-
 def _before(codes: Any, start: int) -> Any:
     """The bytes before this one that windows begin with."""
     window = np.uint32(0)
@@ -37,7 +27,7 @@ def _product(first: Any, second: Any, window: Any) -> Any:
     return both if window < POSITIVE else -both
 
 
-_product_of, _add_to, _bytes_before = compiled(_product), compiled(_add), compiled(_before)
+_product_of, _bytes_before = compiled(_product), compiled(_before)
 
 
 def _one(first: Any, second: Any, codes: Any, found: Any) -> None:
@@ -53,15 +43,4 @@ def _one(first: Any, second: Any, codes: Any, found: Any) -> None:
             found[row] += total
 
 
-def _many(tables: Any, start: int, codes: Any, found: Any) -> None:
-    """Adds to `found` [rows, queries] what the steps of the bytes from `start` on give: tables float32 [2, 512, steps,
-    queries]."""
-    for row in range(len(codes)):
-        window = _bytes_before(codes[row], start)
-        for place in range(tables.shape[2] // 2):
-            window = (window << _BYTE) | np.uint32(codes[row, start + place])
-            _add_to(tables, 2 * place, (window >> _HALF_BYTE) & _MASK, found[row])
-            _add_to(tables, 2 * place + 1, window & _MASK, found[row])
-
-
-one, many = compiled(_one), compiled(_many)
+one = compiled(_one)

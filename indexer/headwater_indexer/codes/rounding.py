@@ -6,18 +6,11 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from headwater_indexer.codes.blocks import product_of_decoded
 from headwater_indexer.codes.codes import Scorer
 from headwater_indexer.codes.levels import best_levels
 from headwater_indexer.codes.walk import Walk
 from headwater_indexer.compiling import RowScorer
-
-_DECODED_BYTES = 16 << 20  # of rows decoded at once
-
-
-def _in_blocks(score: Scorer, columns: int) -> Scorer:
-    """The same, of few decoded rows at a time."""
-    at_once = max(1, _DECODED_BYTES // (4 * columns))
-    return lambda codes: torch.cat([score(codes[n : n + at_once]) for n in range(0, max(len(codes), 1), at_once)])
 
 
 class HalfCodes:
@@ -35,12 +28,10 @@ class HalfCodes:
         return halves.view(torch.uint8), (halves.float() * rows).sum(1).double()
 
     def scorer(self, queries: Float[Tensor, "queries width"]) -> Scorer:
-        def score(codes: UInt8[np.ndarray, "rows bytes"]) -> Float[Tensor, "rows queries"]:
-            halves = torch.from_numpy(np.ascontiguousarray(codes).view(np.float16))
-            product: Tensor = halves.float() @ queries.T
-            return product
+        def decode(codes: UInt8[np.ndarray, "rows bytes"]) -> Float[Tensor, "rows width"]:
+            return torch.from_numpy(np.ascontiguousarray(codes).view(np.float16)).float()
 
-        return _in_blocks(score, self._width)
+        return product_of_decoded(decode, queries)
 
     def quick_scorer(self, query: Float[Tensor, " width"]) -> None:  # noqa: ARG002
         """A product of matrices is as quick."""
@@ -81,15 +72,12 @@ class LevelCodes:
         return functional.pad(rows[:, self._order], (0, self.bytes * self._in_byte - len(self._order)))
 
     def scorer(self, queries: Float[Tensor, "queries width"]) -> Scorer:
-        picked = self._picked(queries)
         pairs = torch.cartesian_prod(*[self._levels] * self._in_byte).reshape(256, self._in_byte)
 
-        def score(codes: UInt8[np.ndarray, "rows bytes"]) -> Float[Tensor, "rows queries"]:
-            decoded = functional.embedding(torch.from_numpy(codes.astype(np.int32)), pairs)
-            product: Tensor = decoded.flatten(1) @ picked.T
-            return product
+        def decode(codes: UInt8[np.ndarray, "rows bytes"]) -> Float[Tensor, "rows places"]:
+            return functional.embedding(torch.from_numpy(codes.astype(np.int32)), pairs).flatten(1)
 
-        return _in_blocks(score, len(self._order))
+        return product_of_decoded(decode, self._picked(queries))
 
     def quick_scorer(self, query: Float[Tensor, " width"]) -> RowScorer:
         """Scores rows for one query by a kernel of numba's."""

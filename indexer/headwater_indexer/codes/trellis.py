@@ -7,7 +7,7 @@ also decides what can follow, and the best path through all steps (Viterbi) is f
 Fischer, 1990), with overlapping windows as states as in QTIP (arXiv 2406.11235).
 """
 
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -16,18 +16,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from headwater_indexer import compiling
+from headwater_indexer.codes.blocks import product_of_decoded
 from headwater_indexer.codes.codes import Scorer
-from headwater_indexer.codes.lookup import look_up, look_up_many
+from headwater_indexer.codes.decoding import decode, multiply
+from headwater_indexer.codes.lookup import look_up
 from headwater_indexer.codes.viterbi import best_windows
 from headwater_indexer.codes.words import (
-    BYTES_BEFORE,
     CHOICES,
-    HALVES,
     MIDDLES,
     OLDEST,
     POSITIVE,
     STATES,
     STEPS_IN_BYTE,
+    WINDOWS,
     first_half,
     random_halves,
     second_half,
@@ -37,7 +38,7 @@ from headwater_indexer.compiling import RowScorer
 
 _METRIC_BYTES = {"cpu": 128 << 20, "cuda": 4 << 30}  # held for the way back
 _ROWS_AT_ONCE = {"cpu": 64, "cuda": 4096}
-_TABLE_BYTES = 1 << 20  # of the queries' products with both halves of some steps' words: they stay in a core's cache
+_SHORT = 3  # columns of half a word, up to which a query is sooner multiplied with words than looked up in a table
 _FIRST = 3  # steps, after which every state has been reached
 
 
@@ -169,54 +170,31 @@ class TrellisCodes:
     def decode(self, codes: UInt8[Tensor, "rows bytes"]) -> Float[Tensor, "rows width"]:
         """What the codes of some rows stand for; zeros in columns that are not coded."""
         decoded = self._halves.new_zeros(len(codes), self._width + 1)
-        decoded[:, self._columns] = self._words(torch.from_numpy(windows(codes.numpy()))).flatten(1)
+        decoded[:, self._columns] = self._by_steps(codes.numpy())
         return decoded[:, : self._width]
 
     def quick_scorer(self, query: Float[Tensor, " width"]) -> RowScorer:
-        """Scores rows for one query by a kernel of numba's."""
+        """Scores rows for one query by a kernel of numba's: word by word where words are short; else by a table of the
+        query's products with both halves of each step's words, which takes two numbers a step."""
         steps = self._in_steps(query[None])[0]
+        if self._halves.shape[2] <= _SHORT:
+            return partial(multiply, self._table, steps.flatten(1).numpy())
         first, second = ((steps[:, half] @ self._halves[half].T).numpy() for half in range(2))
         return partial(look_up, first, second)
 
+    @cached_property
+    def _table(self) -> Float32[np.ndarray, "windows columns"]:
+        """Every window's word."""
+        return self._words(torch.arange(WINDOWS)[None])[0].numpy()
+
     def scorer(self, queries: Float[Tensor, "queries width"]) -> Scorer:
-        """<q, s> is a sum over steps of <the query's columns, the step's word>: a thousand products a step, made for
-        some steps and a block of rows at a time, so that no memory is held however many queries there are."""
-        steps = self._in_steps(queries).permute(2, 3, 1, 0)  # [2, longest, steps, queries]
-        at_once = STEPS_IN_BYTE * max(1, _TABLE_BYTES // (STEPS_IN_BYTE * 2 * 4 * HALVES * len(queries)))
-        add = look_up_many if compiling.has_numba() else _bagged
+        return product_of_decoded(self._by_steps, self._in_steps(queries).flatten(1))
 
-        def score(codes: UInt8[np.ndarray, "rows bytes"]) -> Float[Tensor, "rows queries"]:
-            found = torch.zeros(len(codes), len(queries))
-            for first in range(0, self._steps, at_once):
-                part = steps[:, :, first : first + at_once]
-                tables = torch.bmm(self._halves, part.flatten(2)).unflatten(2, part.shape[2:])
-                add(tables.numpy(), codes, first // STEPS_IN_BYTE, found.numpy())
-            return found
-
-        return score
-
-
-def _bagged(
-    tables: Float32[np.ndarray, "2 halves steps queries"],
-    codes: UInt8[np.ndarray, "rows bytes"],
-    start: int,
-    found: Float32[np.ndarray, "rows queries"],
-) -> None:
-    """As `look_up_many`, by torch."""
-    behind = max(0, start - BYTES_BEFORE)
-    read = codes[:, behind : start + tables.shape[2] // STEPS_IN_BYTE]
-    named = windows(read)[:, STEPS_IN_BYTE * (start - behind) :]
-    # Of plain strides: on any others embedding_bag is a hundred times slower.
-    table = torch.from_numpy(np.stack([tables, -tables])).flatten(0, 3)
-    found += functional.embedding_bag(torch.from_numpy(_places(named)), table, mode="sum").numpy()
-
-
-def _places(named: Integer[np.ndarray, "rows steps"]) -> Integer[np.ndarray, "rows places"]:
-    """Where both halves of each window's word are in a table [sign, 2, halves, steps]."""
-    steps = named.shape[1]
-    sign, step = (named // POSITIVE) * (2 * HALVES), np.arange(steps, dtype=np.int32)
-    first, second = (sign + first_half(named)) * steps + step, (sign + HALVES + second_half(named)) * steps + step
-    return np.concatenate([first, second], 1)
+    def _by_steps(self, codes: UInt8[np.ndarray, "rows bytes"]) -> Float[Tensor, "rows places"]:
+        """What the codes stand for, in the order of `_in_steps`."""
+        if compiling.has_numba():
+            return torch.from_numpy(decode(self._table, codes))
+        return self._words(torch.from_numpy(windows(codes))).flatten(1)
 
 
 def _advance(

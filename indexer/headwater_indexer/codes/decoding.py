@@ -1,0 +1,30 @@
+"""Trellis codes read word by word, by kernels of numba's."""
+
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from headwater_indexer.compiling import shared_by_cores
+
+Codes = UInt8[np.ndarray, "rows bytes"]
+Words = Float32[np.ndarray, "windows columns"]  # an even number of columns
+
+
+def decode(words: Words, codes: Codes) -> Float32[np.ndarray, "rows steps*columns"]:
+    """The words of each row's steps, one behind the other."""
+    from headwater_indexer.codes.decoding_kernel import decode as by_pairs
+
+    steps = 2 * codes.shape[1]
+    found = np.empty((len(codes), steps * words.shape[1]), dtype=np.float32)
+    shared_by_cores(partial(by_pairs, words.view(np.uint64)), codes, found.view(np.uint64))
+    return found
+
+
+def multiply(words: Words, query: Float32[np.ndarray, "steps columns"], codes: Codes) -> Float32[np.ndarray, " rows"]:
+    """The query's product with each row, which is never held as a whole."""
+    from headwater_indexer.codes.decoding_kernel import multiply as by_words
+
+    found = np.empty(len(codes), dtype=np.float32)
+    shared_by_cores(partial(by_words, words, query), codes, found)
+    return found
