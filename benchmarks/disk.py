@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from headwater_indexer.store.mapped import MappedRows
+from headwater_indexer.store.reader import RowReader
 from headwater_indexer.store.shards import ShardStore
 
 ROW_BYTES = 3_080
@@ -83,7 +83,7 @@ def read_plain(folder: Path) -> None:
 
 
 def read(store: ShardStore) -> None:
-    for block in MappedRows.open(store).blocks(2_048):
+    for block in RowReader.open(store).blocks(2_048):
         block.max()
 
 

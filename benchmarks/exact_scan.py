@@ -16,7 +16,8 @@ from synthetic_rows import WIDTH
 from headwater_indexer.coded_search import CodedSearch
 from headwater_indexer.codes.coder import Coder
 from headwater_indexer.search import FlatSearch, write_flat_index
-from headwater_indexer.store.mapped import MappedRows
+from headwater_indexer.store.reader import RowReader
+from headwater_indexer.store.shards import ShardStore
 
 COUNTS = (1, 64)  # of queries together
 ROUNDS = 5
@@ -94,8 +95,7 @@ def measure_codes(count: int) -> dict[str, Any]:
     found: dict[str, Any] = {"rows": count}
     for name, code_bytes in BYTES.items():
         coder = Coder.make(width=WIDTH, columns=WIDTH, code_bytes=code_bytes, seed=0)
-        few = coder.encode(rows[:64])
-        search = CodedSearch(coder, MappedRows([np.tile(few, (-(-count // 64), 1))[:count]]))
+        search = CodedSearch(coder, stored(np.tile(coder.encode(rows[:64]), (-(-count // 64), 1))[:count]))
         found[name] = {"bytes": coder.bytes}
         for queries in COUNTS:
             asked = draw.standard_normal((queries, WIDTH), dtype=np.float32)
@@ -108,3 +108,11 @@ def measure_codes(count: int) -> dict[str, Any]:
                 f"{which}, ms": round(1e3 * statistics.median(taken), 2) for which, taken in seconds.items()
             }
     return found
+
+
+def stored(records: np.ndarray) -> RowReader:
+    """In a file that is gone when nobody reads it any more."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = ShardStore(Path(folder) / "rows", width=records.shape[1], dtype="uint8")
+        store.append(records)
+        return RowReader.open(store)

@@ -18,7 +18,7 @@ from headwater_indexer.coded_search import CodedSearch
 from headwater_indexer.measured_recall import FEWEST, measure
 from headwater_indexer.search import Hit, ScoreKind, Sign, hits
 from headwater_indexer.signs.scan import SignScan
-from headwater_indexer.store.mapped import MappedRows
+from headwater_indexer.store.reader import RowReader
 from headwater_indexer.two_stage import TwoStageSearch
 
 QUERIES = 32
@@ -48,7 +48,7 @@ def prepare(folder: Path, documents: int) -> None:
     records, _ = corpus.write(folder)
     known = folder / "influences.npy"
     if not known.exists():
-        exact = CodedSearch(corpus.coder, MappedRows.open(records))
+        exact = CodedSearch(corpus.coder, RowReader.open(records))
         np.save(known, exact.influences(corpus.queries(QUERIES)), allow_pickle=False)
 
 
@@ -137,13 +137,13 @@ def growth(searches: dict[int, TwoStageSearch], queries: np.ndarray) -> dict[int
 
 def open_search(corpus: Corpus, records: Any, signs: Any, count: int) -> TwoStageSearch:
     """Over the first so many documents."""
-    stored = MappedRows.open(signs)
+    stored = RowReader.open(signs)
     scan = SignScan.of(corpus.signs, count, first_of(stored, count))
-    exact = CodedSearch(corpus.coder, MappedRows.open(records), norms=scan.norms)
+    exact = CodedSearch(corpus.coder, RowReader.open(records), norms=scan.norms)
     return TwoStageSearch(scan, exact, candidates=FEWEST)
 
 
-def first_of(stored: MappedRows, count: int) -> Any:
+def first_of(stored: RowReader, count: int) -> Any:
     done = 0
     for block in stored.blocks(4_096):
         yield block[: count - done]

@@ -56,7 +56,7 @@ from headwater_indexer.search import write_flat_index
 from headwater_indexer.searching import open_exact, open_two_stage, sign_store
 from headwater_indexer.signs.coder import SignCoder
 from headwater_indexer.signs.scan import require_scan
-from headwater_indexer.store.mapped import MappedRows
+from headwater_indexer.store.reader import RowReader
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.windows import Encoder
 from headwater_indexer.workspace import Workspace
@@ -263,7 +263,7 @@ class BuildSteps:
         """The search index, where rows are not codes, which are searched as they are; returns how many documents have
         no gradient."""
         if not self.plan.exact:
-            return int((record_lengths(MappedRows.open(rows)) == 0).sum())
+            return int((record_lengths(RowReader.open(rows)) == 0).sum())
         with self.progress.step("search index", len(rows.manifest.shards), "shard") as step:
             norms = write_flat_index(self.work.search, self.work.norms, counted(rows, step), rows.manifest.width)
         return int((norms == 0).sum())

@@ -12,7 +12,7 @@ from headwater_indexer.best import Best
 from headwater_indexer.codes.coder import Coder, headers
 from headwater_indexer.codes.plain import PlainRows
 from headwater_indexer.search import NOTHING, Hit, Ordinals, Queries, Query, ScoreKind, Sign, hits, lengths
-from headwater_indexer.store.mapped import MappedRows
+from headwater_indexer.store.reader import RowReader
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.workspace import Workspace
 
@@ -27,7 +27,7 @@ def coded_store(work: Workspace, coder: Coder) -> ShardStore:
     return ShardStore(work.rows, width=coder.bytes, dtype="uint8")
 
 
-def record_lengths(records: MappedRows) -> Float32[np.ndarray, " documents"]:
+def record_lengths(records: RowReader) -> Float32[np.ndarray, " documents"]:
     """The exact lengths of the rows; 0 for a document without gradient."""
     blocks = (headers(block)["norm"] for block in records.blocks(HEADERS_AT_ONCE))
     return np.concatenate([np.zeros(0, np.float32), *blocks])
@@ -41,7 +41,7 @@ class CodedSearch:
     def __init__(
         self,
         coder: Coder | PlainRows,
-        records: MappedRows,
+        records: RowReader,
         norms: Float32[np.ndarray, " documents"] | None = None,
     ) -> None:
         """`norms` are the records' own, where they have been read already."""
@@ -53,7 +53,7 @@ class CodedSearch:
     @classmethod
     def open(cls, coder: Coder, records: ShardStore) -> "CodedSearch":
         """Raises IndexDamaged for a shard that is missing or not as the store's manifest says."""
-        return cls(coder, MappedRows.open(records))
+        return cls(coder, RowReader.open(records))
 
     def __len__(self) -> int:
         return len(self._records)

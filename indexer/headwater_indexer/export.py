@@ -21,6 +21,7 @@ from headwater_indexer.manifest import Manifest
 from headwater_indexer.progress import Progress, Silent
 from headwater_indexer.scores import Query
 from headwater_indexer.search import ScoreKind, Sign
+from headwater_indexer.store.reader import RowReader
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.workspace import Workspace
 
@@ -71,15 +72,12 @@ def _left_rows(work: Workspace, manifest: Manifest, removed: np.ndarray) -> Iter
     coder = None if manifest.rows.bits == 32 else Coder.load(work.coder)
     first = 0
     for segment in manifest.segments:
-        store = ShardStore.open(work.segment(segment.folder).rows)
-        for shard in store.manifest.shards:
-            stored = store.mapped(shard)
-            for start in range(0, len(stored), ROWS_AT_ONCE):
-                block = np.array(stored[start : start + ROWS_AT_ONCE])
-                gone = removed[(removed >= first) & (removed < first + len(block))] - first
-                first += len(block)
-                kept = np.delete(block, gone, axis=0)
-                yield kept if coder is None else coder.decode(kept)
+        rows = RowReader.open(ShardStore.open(work.segment(segment.folder).rows))
+        for block in rows.blocks(ROWS_AT_ONCE):
+            gone = removed[(removed >= first) & (removed < first + len(block))] - first
+            first += len(block)
+            kept = np.delete(block, gone, axis=0)
+            yield kept if coder is None else coder.decode(kept)
 
 
 def export_attributions(

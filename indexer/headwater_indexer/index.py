@@ -287,7 +287,7 @@ class Index:
     def _document_states(self) -> Float32[np.ndarray, "documents width"]:
         if self._states is None:
             raise ConfigurationError(f"{self.folder} was built without --embeddings, so it has no hidden states")
-        stored = np.concatenate([shard for states in self._states for shard in states])
+        stored = np.concatenate([rows for states in self._states for rows in states])
         return np.delete(stored, self._numbering.removed, axis=0)
 
     def close(self) -> None:
@@ -308,12 +308,11 @@ def _made_with(manifest: Manifest, checkpoint: Checkpoint) -> bool:
     )
 
 
-def _states(parts: Sequence[Workspace]) -> list[list[Float32[np.ndarray, "rows width"]]] | None:
-    """The hidden states of each segment, mapped; None where they were not kept."""
+def _states(parts: Sequence[Workspace]) -> list[ShardStore] | None:
+    """The hidden states of each segment; None where they were not kept."""
     if not all(part.embeddings.exists() for part in parts):
         return None
-    stores = [ShardStore.open(part.embeddings) for part in parts]
-    return [[store.mapped(shard) for shard in store.manifest.shards] for store in stores]
+    return [ShardStore.open(part.embeddings) for part in parts]
 
 
 def plan_of(manifest: Manifest, parts: Sequence[Workspace], asked: AskedPlan, memory: int | None) -> Plan:

@@ -6,7 +6,7 @@ from safetensors.numpy import load_file
 
 from headwater_indexer.coded_search import record_lengths
 from headwater_indexer.manifest import RowsPart
-from headwater_indexer.store.mapped import MappedRows
+from headwater_indexer.store.reader import RowReader
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.tensors import reading_tensors
 from headwater_indexer.workspace import Workspace
@@ -17,4 +17,4 @@ def stored_lengths(part: Workspace, rows: RowsPart) -> Float[np.ndarray, " rows"
     if rows.bits == 32:
         with reading_tensors(part.norms):
             return np.asarray(load_file(part.norms)["norms"])
-    return record_lengths(MappedRows.open(ShardStore.open(part.rows)))
+    return record_lengths(RowReader.open(ShardStore.open(part.rows)))

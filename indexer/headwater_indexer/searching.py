@@ -6,7 +6,7 @@ from headwater_indexer.codes.plain import PlainRows
 from headwater_indexer.search import FlatSearch, flat_index
 from headwater_indexer.signs.coder import SignCoder
 from headwater_indexer.signs.scan import SignScan
-from headwater_indexer.store.mapped import MappedRows
+from headwater_indexer.store.reader import RowReader
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.two_stage import TwoStageSearch
 from headwater_indexer.workspace import Workspace
@@ -39,24 +39,20 @@ def open_part(
         store = ShardStore(work.rows, width=width)
         return FlatSearch(*flat_index((store.read(store.manifest.shards[number]) for number in shards), width))
     coder = Coder.load(work.coder)
-    return CodedSearch(coder, _mapped(coded_store(work, coder), shards))
+    return CodedSearch(coder, RowReader.open(coded_store(work, coder), shards))
 
 
 def _two_stage(work: Workspace, width: int, plain: bool, candidates: int, shards: range) -> TwoStageSearch:
     coder = SignCoder.load(work.sign_coder)
-    stored = _mapped(sign_store(work, coder), shards)
+    stored = RowReader.open(sign_store(work, coder), shards)
     signs = SignScan.of(coder, len(stored), stored.blocks(SIGNS_AT_ONCE))
     if plain:
-        rows = _mapped(ShardStore(work.rows, width=width), shards)
+        rows = RowReader.open(ShardStore(work.rows, width=width), shards)
         exact = CodedSearch(PlainRows(width), rows, norms=signs.norms)
     else:
         records = Coder.load(work.coder)
-        exact = CodedSearch(records, _mapped(coded_store(work, records), shards), norms=signs.norms)
+        exact = CodedSearch(records, RowReader.open(coded_store(work, records), shards), norms=signs.norms)
     return TwoStageSearch(signs, exact, candidates=candidates)
-
-
-def _mapped(store: ShardStore, shards: range) -> MappedRows:
-    return MappedRows([store.mapped(store.manifest.shards[number]) for number in shards])
 
 
 def sign_store(work: Workspace, coder: SignCoder) -> ShardStore:

@@ -1,6 +1,7 @@
 """Two-stage search against brute force: with enough candidates it is exact, with few it finds what stands out."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from headwater_indexer.signs.coder import HEADER_BYTES, SignCoder
 from headwater_indexer.signs.query import query_planes
 from headwater_indexer.signs.scan import SignScan
 from headwater_indexer.signs.scan_kernel import scan
-from headwater_indexer.store.mapped import MappedRows
+from headwater_indexer.store.reader import RowReader
+from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.two_stage import TwoStageSearch
 
 COUNT, WIDTH, GROUPS = 3_001, 1_500, 150
@@ -48,7 +50,11 @@ def signs_of(rows: np.ndarray, most: int = WIDTH) -> SignScan:
 def exact_search() -> CodedSearch:
     """Over rows of 4 bits; that it is brute force is tested with it."""
     coder = Coder.make(width=WIDTH, columns=WIDTH, code_bytes=WIDTH // 2, seed=0)
-    return CodedSearch(coder, MappedRows(np.array_split(coder.encode(ROWS), 4)))
+    with TemporaryDirectory() as folder:  # what is open can be read when its name is gone
+        store = ShardStore(Path(folder) / "rows", width=coder.bytes, dtype="uint8")
+        for records in np.array_split(coder.encode(ROWS), 4):
+            store.append(records)
+        return CodedSearch(coder, RowReader.open(store))
 
 
 EXACT = exact_search()

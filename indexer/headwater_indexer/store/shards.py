@@ -2,7 +2,7 @@
 
     rows-manifest.json   {"format": 1, "width": ..., "dtype": "float32" or "uint8",
                           "shards": [{"file", "first", "rows", "bytes", "sha256"}, ...]}
-    rows-00000.h5        dataset "rows" [rows, width], row after row, so that it can be mapped into memory
+    rows-00000.h5        dataset "rows" [rows, width], row after row, so that any of them can be read alone
 
 A shard is written aside, flushed and renamed, and then the manifest is replaced: a kill at any moment loses at most
 the shard in work, and readers never see half of one.
@@ -13,6 +13,7 @@ import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from headwater_indexer.errors import IndexDamaged
 
 FORMAT = 1
 MANIFEST = "rows-manifest.json"
-ALIGNMENT = 4096  # bytes: a page of memory, so that rows can be mapped as numbers
+ALIGNMENT = 4096  # bytes: a page of memory, so that rows may be mapped as numbers
 RowType = Literal["float32", "uint8"]  # numbers, or records of bytes
 Rows = Float32[np.ndarray, "rows width"] | UInt8[np.ndarray, "rows width"]
 
@@ -57,6 +58,15 @@ class ShardManifest(BaseModel):
     @property
     def rows(self) -> int:
         return sum(shard.rows for shard in self.shards)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Rows that stand one after the other in a file, from this byte on."""
+
+    path: Path
+    offset: int
+    rows: int
 
 
 class ShardStore:
@@ -102,25 +112,26 @@ class ShardStore:
 
     def read(self, shard: Shard) -> Any:
         """All rows of one shard. Raises IndexDamaged when the file is missing or is not what the manifest says."""
-        return np.array(self.mapped(shard))
+        place, count = self.place(shard), shard.rows * self.manifest.width
+        rows = np.fromfile(place.path, self.manifest.dtype, count, offset=place.offset)
+        return rows.reshape(shard.rows, self.manifest.width)
 
-    def mapped(self, shard: Shard) -> Any:
-        """The rows of one shard as an array over its file: what is not looked at is not read. Raises as `read`."""
+    def place(self, shard: Shard) -> "Place":
+        """Where the rows of one shard are. Raises as `read`."""
         path = self.folder / shard.file
-        shape = (shard.rows, self.manifest.width)
         try:
             with h5py.File(path, "r") as file:
                 rows = file["rows"]
                 found, dtype, offset = rows.shape, rows.dtype, rows.id.get_offset()
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError) as error:
             raise IndexDamaged(f"{path} cannot be read ({error}): build the index again") from error
-        if found != shape or dtype != self.manifest.dtype:
+        if found != (shard.rows, self.manifest.width) or dtype != self.manifest.dtype:
             raise IndexDamaged(f"{path} holds {found} numbers where its manifest says {shard.rows} rows")
         if offset is None:  # nothing is allocated for no rows, and a chunked file has no single place
             raise IndexDamaged(f"{path} does not hold its rows one after the other: build the index again")
         if offset + shard.rows * self.manifest.width * dtype.itemsize > path.stat().st_size:
             raise IndexDamaged(f"{path} is cut: copy it again, or build the index again")
-        return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+        return Place(path, offset, shard.rows)
 
     def __iter__(self) -> Iterator[Any]:
         """A pass over all rows, shard by shard."""
