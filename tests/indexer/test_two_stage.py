@@ -13,7 +13,7 @@ from headwater_indexer.errors import DataError, HeadwaterError
 from headwater_indexer.search import ScoreKind, Sign
 from headwater_indexer.signs.coder import HEADER_BYTES, SignCoder
 from headwater_indexer.signs.query import query_planes
-from headwater_indexer.signs.scan import SignScan
+from headwater_indexer.signs.scan import DEVIATIONS, SignScan
 from headwater_indexer.signs.scan_kernel import scan
 from headwater_indexer.store.reader import RowReader
 from headwater_indexer.store.shards import ShardStore
@@ -97,6 +97,30 @@ def test_a_long_list_takes_more_candidates() -> None:
     (hits,) = search_with(100)(QUERIES[:1], top_k=1_000, score="relatif", sign="positive")
     assert len({hit.ordinal for hit in hits}) == 1_000
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+@pytest.mark.parametrize("score", ["relatif", "influence"])
+def test_many_questions_are_proposed_what_a_count_of_all_bits_proposes(score: ScoreKind) -> None:
+    """Rows are passed over by the high plane alone, and by a threshold that a sample tells: hardly one is lost."""
+    draw = np.random.default_rng(4)
+    count, wanted = 40_000, 1_000
+    near = draw.integers(0, 8, count)
+    queries = draw.standard_normal((8, 640)).astype(np.float32)
+    rows = (draw.gamma(1, 0.2, (count, 1)) * queries[near] + draw.standard_normal((count, 640))).astype(np.float32)
+    rows *= draw.lognormal(0, 0.4, (count, 1)).astype(np.float32)
+    coder = SignCoder.make(640, most=640, seed=0)
+    scan = SignScan.of(coder, count, [coder.encode(rows)])
+    made = query_planes(coder, queries)
+    low, high = (np.bitwise_count(scan.words[:, None] ^ made.planes[:, n]).sum(2, dtype=np.int64) for n in range(2))
+    products = (made.middle - low - 2 * high) * made.steps * scan.factors[:, None]
+    deviation = scan._deviation * DEVIATIONS * made.lengths
+    scores = (products + deviation) * (scan.norms[:, None] if score == "influence" else 1)
+    for question, proposed in enumerate(scan.propose(queries, candidates=wanted, score=score)):
+        order = np.argsort(-scores[:, question])
+        assert len(proposed.ordinals) == wanted
+        assert len(np.intersect1d(proposed.ordinals, order[:wanted])) > 0.99 * wanted
+        assert len(np.intersect1d(proposed.ordinals, order[: wanted // 4])) >= wanted // 4 - 1
+        assert np.allclose(proposed.bounds, scores[proposed.ordinals, question], rtol=1e-4)
 
 
 @pytest.mark.parametrize(("most", "error"), [(WIDTH, 0.9), (512, 2.3)])

@@ -15,6 +15,7 @@ from jaxtyping import Float32, UInt64
 from headwater_indexer.signs.coder import SignCoder, pack
 
 QUERY_BITS = 2  # as the kernel takes; they add a tenth to the error of the signs, and a third bit would take most of it
+DEVIATIONS_BELOW = 3.0  # of a low plane's count, that a row is given the benefit of before it is counted
 _STEPS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)  # over the root mean square; 0.996 is a Gaussian's best
 
 
@@ -26,6 +27,8 @@ class QueryPlanes:
     steps: Float32[np.ndarray, " queries"]
     lengths: Float32[np.ndarray, " queries"]  # of the whole queries
     middle: float  # of the weighted counts: a product of 0
+    most: Float32[np.ndarray, " queries"]  # of a product, from which `slope` is taken for each bit of the high count
+    slope: Float32[np.ndarray, " queries"]
 
 
 def query_planes(coder: SignCoder, queries: Float32[np.ndarray, "queries width"]) -> QueryPlanes:
@@ -37,7 +40,23 @@ def query_planes(coder: SignCoder, queries: Float32[np.ndarray, "queries width"]
         below = (levels[None, :] >> np.arange(QUERY_BITS)[:, None]) & 1 == 0
         planes[number] = pack(below)
     lengths = np.linalg.norm(queries, axis=1).astype(np.float32)
-    return QueryPlanes(planes, steps, lengths, len(coder.columns) * (2**QUERY_BITS - 1) / 2)
+    middle = len(coder.columns) * (2**QUERY_BITS - 1) / 2
+    return QueryPlanes(planes, steps, lengths, middle, *_by_high_planes(planes, middle, len(coder.columns)))
+
+
+def _by_high_planes(
+    planes: UInt64[np.ndarray, "queries bits words"], middle: float, columns: int
+) -> tuple[Float32[np.ndarray, " queries"], Float32[np.ndarray, " queries"]]:
+    """What a product hardly exceeds, by the count of the high plane alone: `most` - `slope` count.
+
+    Of a row that has nothing to do with the query both counts are sums of coin tosses, columns / 2 on average with a
+    variance of columns / 4, and correlated as the planes are, so that the one foretells the other. (Of a row that has,
+    the high plane tells nine tenths.)
+    """
+    alike = 1 - 2 * np.bitwise_count(planes[:, 0] ^ planes[:, 1]).sum(1, dtype=np.int64) / columns
+    spread = np.sqrt(columns * (1 - alike**2)) / 2
+    most = middle - columns / 2 * (1 - alike) + DEVIATIONS_BELOW * spread
+    return most.astype(np.float32), (2 + alike).astype(np.float32)
 
 
 def _rounded(query: Float32[np.ndarray, " columns"]) -> tuple["np.ndarray", float]:

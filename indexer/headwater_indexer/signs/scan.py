@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -21,6 +21,9 @@ Scored = tuple[Float32[np.ndarray, " kept"], Int64[np.ndarray, " kept"]]  # scor
 MEMORY_BYTES = 12  # of a document beside its words: its length and what two scores are scaled by
 _QUERIES_AT_ONCE = 64  # whose planes stay in a core's cache beside the rows
 DEVIATIONS = 2.5  # of its estimate, that a document's score is given the benefit of
+_EVERY = 32  # rows, one of which is in the sample that tells what a candidate's score is like
+_SAMPLED_FOR = 8  # queries at least: what one query's pass waits for is the memory, not the counting
+_SAMPLED_OF = 16  # times as many rows as candidates
 _TRIED_ROWS, _TRIED_QUERIES = 64, 3
 
 
@@ -104,9 +107,23 @@ class SignScan:
         return float(np.sqrt(max(0.0, (len(self.coder.columns) * middling**2 - 1) / self.coder.width)))
 
     def _pass(self, asked: "_Pass") -> list[Proposed]:
+        if len(asked.allowed) >= _SAMPLED_FOR and len(self) >= _SAMPLED_OF * asked.candidates:
+            found = self._all(replace(asked, least=self._threshold(asked)))
+            if min(len(one.ordinals) for one in found) == asked.candidates:
+                return found
+        return self._all(asked)  # the sample was of another kind than the whole
+
+    def _all(self, asked: "_Pass") -> list[Proposed]:
+        """The best candidates of each query."""
         cuts = np.linspace(0, len(self), self.threads + 1).astype(int)
         parts = list(self._pool.map(partial(self._part, asked), cuts[:-1], cuts[1:]))
         return [_best_of([part[query] for part in parts], asked.candidates) for query in range(len(asked.allowed))]
+
+    def _threshold(self, asked: "_Pass") -> Float32[np.ndarray, " queries"]:
+        """A score that half as many rows again as are wanted exceed, by one row in _EVERY."""
+        wanted = asked.candidates * 3 // (2 * _EVERY)
+        sample = self._all(replace(asked, candidates=wanted, every=_EVERY))
+        return np.array([one.bounds[-1] if len(one.bounds) == wanted else -np.inf for one in sample], np.float32)
 
     def _part(self, asked: "_Pass", first: int, last: int) -> list[Scored]:
         """Some of each query's rows from `first` to `last`, its best among them."""
@@ -116,9 +133,9 @@ class SignScan:
         room = (len(asked.allowed), 2 * asked.candidates)
         scores, ordinals = np.empty(room, dtype=np.float32), np.empty(room, dtype=np.int64)
         counts = np.zeros(len(asked.allowed), dtype=np.int64)
-        rows = (self.words[part], asked.scales[part], self.norms[part], first)
-        wanted = (queries.planes, queries.steps, asked.allowed, queries.middle)
-        scan(*rows, *wanted, scores, ordinals, counts)
+        rows = (self.words[part], asked.scales[part], self.norms[part], first, asked.every)
+        wanted = (queries.planes, queries.steps, asked.allowed, queries.middle, queries.most, queries.slope)
+        scan(*rows, *wanted, asked.thresholds(), scores, ordinals, counts)
         return [(scores[query, :count], ordinals[query, :count]) for query, count in enumerate(counts)]
 
     def check(self) -> None:
@@ -155,6 +172,12 @@ class _Pass:
     scales: Float32[np.ndarray, " documents"]
     allowed: Float32[np.ndarray, " queries"]  # added for each unit of a document's length
     candidates: int
+    every: int = 1  # one row in so many is looked at
+    least: Float32[np.ndarray, " queries"] | None = None  # scores that candidates exceed; None where nothing is known
+
+    def thresholds(self) -> Float32[np.ndarray, " queries"]:
+        """A copy, to be raised."""
+        return np.full(len(self.allowed), -np.inf, np.float32) if self.least is None else self.least.copy()
 
 
 def _best_of(parts: list[Scored], candidates: int) -> Proposed:

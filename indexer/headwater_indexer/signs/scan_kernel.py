@@ -63,55 +63,78 @@ def _keep_best(scores: Any, ordinals: Any, kept: int) -> Any:
 _best_first = compiled(_keep_best, fast=False)
 
 
+def _count_differing(one: Any, other: Any) -> Any:
+    """Bits of two rows of words."""
+    found = np.uint64(0)
+    for j in range(len(one)):
+        found += _set_bits(one[j] ^ other[j])
+    return np.float32(found)
+
+
+_differing = compiled(_count_differing, fast=False)
+
+
 def _scan(
     words: Any,
     scales: Any,
     errors: Any,
     first: int,
+    every: int,
     planes: Any,
     steps: Any,
     allowed: Any,
     middle: float,
+    likely: Any,
+    slope: Any,
+    least: Any,
     scores: Any,
     ordinals: Any,
     counts: Any,
 ) -> None:
     """Fills the scores, of which the c best rows of query q are among the first counts[q].
 
-    words    uint64 [rows, words]           of the rows numbered from `first`
+    words    uint64 [rows, words]           of the rows numbered from `first`; one in `every` is looked at
     scales   float32 [rows]                 what a row's product is multiplied by; NaN for a row that is left out
     errors   float32 [rows]                 how wrong a row's score may be; a query's `allowed` of it is added
     planes   uint64 [queries, 2, words], steps float32 [queries], middle: see `signs.query`
+    likely, slope float32 [queries]         what a product hardly exceeds is likely - slope x the high plane's count; a
+                                            row that is not among the best so is not looked at further
+    least    float32 [queries]              the score that a row must exceed; raised on the way
     scores   float32 [queries, 2 c], ordinals int64 [queries, 2 c], counts int64 [queries]
     """
-    last, most = len(words) - 1, scores.shape[1]
-    least = np.full(len(planes), -np.inf, np.float32)
-    found = np.empty(4, np.float32)
-    for i in range(0, len(words), 4):  # four rows meet a plane of a query while it is in the registers
-        a, b, c, d = words[i], words[min(i + 1, last)], words[min(i + 2, last)], words[min(i + 3, last)]
+    last, most = (len(words) - 1) // every, scores.shape[1]
+    highs = np.empty(8, np.float32)
+    for i in range(0, last + 1, 8):  # eight rows meet a plane of a query while it is in the registers
+        a, b = words[i * every], words[min(i + 1, last) * every]
+        c, d = words[min(i + 2, last) * every], words[min(i + 3, last) * every]
+        e, f = words[min(i + 4, last) * every], words[min(i + 5, last) * every]
+        g, h = words[min(i + 6, last) * every], words[min(i + 7, last) * every]
         for q in range(len(planes)):
             low, high = planes[q, 0], planes[q, 1]
-            low_a = low_b = low_c = low_d = high_a = high_b = high_c = high_d = np.uint64(0)
+            of_a = of_b = of_c = of_d = of_e = of_f = of_g = of_h = np.uint64(0)
             for j in range(words.shape[1]):
-                x, y = low[j], high[j]
-                low_a += _set_bits(a[j] ^ x)
-                low_b += _set_bits(b[j] ^ x)
-                low_c += _set_bits(c[j] ^ x)
-                low_d += _set_bits(d[j] ^ x)
-                high_a += _set_bits(a[j] ^ y)
-                high_b += _set_bits(b[j] ^ y)
-                high_c += _set_bits(c[j] ^ y)
-                high_d += _set_bits(d[j] ^ y)
-            found[0], found[1] = low_a + 2 * high_a, low_b + 2 * high_b
-            found[2], found[3] = low_c + 2 * high_c, low_d + 2 * high_d
-            for row in range(min(4, last + 1 - i)):
-                score = (np.float32(middle) - found[row]) * steps[q] * scales[i + row] + allowed[q] * errors[i + row]
-                if score > least[q]:  # as NaN is not
-                    scores[q, counts[q]], ordinals[q, counts[q]] = score, first + i + row
-                    counts[q] += 1
-                    if counts[q] == most:
-                        least[q] = _best_first(scores[q], ordinals[q], most // 2)
-                        counts[q] = most // 2
+                x = high[j]
+                of_a += _set_bits(a[j] ^ x)
+                of_b += _set_bits(b[j] ^ x)
+                of_c += _set_bits(c[j] ^ x)
+                of_d += _set_bits(d[j] ^ x)
+                of_e += _set_bits(e[j] ^ x)
+                of_f += _set_bits(f[j] ^ x)
+                of_g += _set_bits(g[j] ^ x)
+                of_h += _set_bits(h[j] ^ x)
+            highs[0], highs[1], highs[2], highs[3] = of_a, of_b, of_c, of_d
+            highs[4], highs[5], highs[6], highs[7] = of_e, of_f, of_g, of_h
+            for place in range(min(8, last + 1 - i)):
+                row = (i + place) * every
+                scale, extra = steps[q] * scales[row], allowed[q] * errors[row]
+                if (likely[q] - slope[q] * highs[place]) * scale + extra > least[q]:  # as NaN is not
+                    score = (np.float32(middle) - 2 * highs[place] - _differing(words[row], low)) * scale + extra
+                    if score > least[q]:
+                        scores[q, counts[q]], ordinals[q, counts[q]] = score, first + row
+                        counts[q] += 1
+                        if counts[q] == most:
+                            least[q] = _best_first(scores[q], ordinals[q], most // 2)
+                            counts[q] = most // 2
 
 
 scan = compiled(_scan, fast=False)  # NaN is no more than anything, which leaves rows out
