@@ -28,11 +28,12 @@ from measuring import conclude, described
 from transformers import GPT2Config, GPT2LMHeadModel
 from workloads import mixed_lengths, write_corpus, write_tokenizer
 
-from headwater_indexer import build_steps, gradients
+from headwater_indexer import gradients
 from headwater_indexer.append import append_documents
 from headwater_indexer.build import build_index
 from headwater_indexer.checkpoint import quiet_loading
 from headwater_indexer.compact import compact
+from headwater_indexer.engines import capturer
 from headwater_indexer.options import BuildOptions
 from headwater_indexer.remove import Unwanted, remove_documents
 
@@ -66,6 +67,10 @@ def cases(folder: Path, options: BuildOptions) -> Iterator[Case]:
         "append": (lambda out: append_documents(out, [more], device="cpu"), ADDED // SHARD),
         "remove": (lambda out: remove_documents(out, unwanted), 0),
         "compact": (compact, 0),
+        "build anew": (
+            lambda out: build_index(model, more, out, options, device="cpu", overwrite=True),
+            ADDED // SHARD,
+        ),
     }
     before: Path | None = None
     old: Version | None = None
@@ -82,7 +87,7 @@ def cases(folder: Path, options: BuildOptions) -> Iterator[Case]:
 @contextmanager
 def captures_noted(log: Path) -> Iterator[None]:
     """A line in the log for every shard that is captured, by this process and its children; shards are small."""
-    step, whole, sizes = vars(build_steps), gradients.document_rows, gradients.SHARD_DOCUMENTS
+    step, whole, sizes = vars(capturer), gradients.document_rows, gradients.SHARD_DOCUMENTS
 
     def noted(*words: Any, **named: Any) -> Any:
         with log.open("a") as file:

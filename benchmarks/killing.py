@@ -139,7 +139,7 @@ class Tally:
         """In words, what should not be."""
         counted = {name: getattr(self, name) for name in ("lost", "duplicated", "wrong")}
         found = [f"{count} documents {name}" for name, count in counted.items() if count]
-        if self.shards_captured > self.shards_needed + self.kills:
+        if not self.shards_needed <= self.shards_captured <= self.shards_needed + self.kills:
             found.append(f"{self.shards_captured} shards captured for {self.shards_needed} and {self.kills} kills")
         return [*found, *(f"refused: {message}" for message in self.refused[:3])]
 

@@ -49,7 +49,7 @@ def build_index(
     if cluster.engine == "ray":
         import_ray()
     import_faiss()  # a missing package is told before the work, not after it
-    with working_in(out) as work, storage_errors(out):
+    with working_in(out) as place, storage_errors(out):
         checkpoint = load_checkpoint(
             model,
             revision=revision,
@@ -62,9 +62,10 @@ def build_index(
         if options.rank is not None:
             _say_clipped(layers, options.rank, progress)
         inputs = fingerprint(options, checkpoint, documents)
-        if (done := work.begin(inputs, overwrite=overwrite)) is not None:
+        work = place.begin(inputs, overwrite=overwrite)
+        if isinstance(work, Manifest):
             progress.say(f"{out} is already built from these inputs")
-            return done
+            return work
         capturer = Capturer.of(checkpoint, encoder, layers, options)
         with opened(capturer, cluster, device=device, gradient_checkpointing=options.gradient_checkpointing) as there:
             build = BuildSteps(checkpoint, encoder, layers, options, options.rows(layers), work, there, progress)
@@ -73,7 +74,7 @@ def build_index(
             build.plan_search(store, memory)
             projections = build.project(store)
             whiten = build.fit_hessian(store, projections, everything=keep_gradients)
-            return build.finish(
+            made = build.finish(
                 store,
                 projections,
                 whiten,
@@ -81,6 +82,9 @@ def build_index(
                 keep_gradients=keep_gradients,
                 hessian_of_all=keep_gradients,
             )
+        store.close()
+        place.succeed(work)
+        return made
 
 
 def _say_clipped(layers: Sequence[Layer], rank: int, progress: Progress) -> None:

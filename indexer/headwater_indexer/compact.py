@@ -24,6 +24,7 @@ from headwater_indexer.numbering import Numbering
 from headwater_indexer.progress import Progress, Silent, counted
 from headwater_indexer.search import write_flat_index
 from headwater_indexer.store.shards import ShardStore
+from headwater_indexer.successor import NEXT
 from headwater_indexer.versions import KEPT, clean, new_segment_folder, succeeding, switch
 from headwater_indexer.workspace import Workspace, changing
 
@@ -38,6 +39,7 @@ def compact(folder: Path, *, progress: Progress | None = None) -> Manifest:
     with changing(folder) as work, storage_errors(folder):
         manifest = verify_index(folder, progress)
         clean(folder, keep=KEPT)  # what a change that was killed left, so that there is room
+        shutil.rmtree(folder / NEXT, ignore_errors=True)  # a build that was given up may hold what was removed
         if len(manifest.segments) == 1 and manifest.removed is None:
             clean(folder, keep=0)
             return manifest

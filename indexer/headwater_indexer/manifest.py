@@ -12,6 +12,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from headwater_indexer import successor
 from headwater_indexer.durable import replacing, sha256_of
 from headwater_indexer.errors import IndexDamaged
 from headwater_indexer.hessian import HessianKind
@@ -21,7 +22,7 @@ from headwater_indexer.windows import LongDocuments
 
 FORMAT = "headwater-index"
 FORMAT_VERSION = 4
-MANIFEST = "manifest.json"
+MANIFEST = successor.MANIFEST
 ZEROS = "0" * 64
 FileText = bytes  # named here: manifests have a property `bytes`
 Change = Literal["build", "append", "remove", "compact", "rollback"]
@@ -205,6 +206,8 @@ class Manifest(_Part):
         try:
             return cls.read_file(path)
         except FileNotFoundError as error:
+            if successor.settle(folder):
+                return cls.read_file(path)
             raise IndexDamaged(
                 f"{folder} has no {MANIFEST}: the build did not finish. Run the same `headwater-index build` again; it "
                 "resumes"

@@ -12,6 +12,7 @@ from pathlib import Path
 from headwater_indexer.durable import PARTIAL, make_folder, replacing
 from headwater_indexer.errors import ConfigurationError, IndexDamaged
 from headwater_indexer.manifest import MANIFEST, Manifest
+from headwater_indexer.successor import NEXT, complete, succeed
 
 JOURNAL = "build.json"
 FIRST = "."  # the folder of the first segment
@@ -110,16 +111,20 @@ class Workspace:
         searched = [self.search, self.norms] if self.search.exists() else []
         return [self.documents, self.full_text, *searched, *shards]
 
-    def begin(self, inputs_sha256: str, *, overwrite: bool) -> Manifest | None:
+    def begin(self, inputs_sha256: str, *, overwrite: bool) -> "Manifest | Workspace":
         """Readies the folder for a build of these inputs, to be begun or resumed.
 
-        Returns the manifest if they have been built already. Raises ConfigurationError when the folder holds another
-        index, another unfinished build, or somebody's files.
+        Returns where to build: here, or beneath where an index stays until the new one is whole; or the manifest if
+        they have been built already. Raises ConfigurationError when the folder holds another index, another unfinished
+        build, or somebody's files.
         """
-        if (self.folder / MANIFEST).exists() and not overwrite:
-            manifest = Manifest.read(self.folder)
-            if manifest.segments[0].inputs_sha256 == inputs_sha256:
+        completed = self.complete()
+        if (self.folder / MANIFEST).exists():
+            manifest = None if overwrite and not completed else Manifest.read(self.folder)
+            if manifest is not None and manifest.segments[0].inputs_sha256 == inputs_sha256:
                 return manifest
+            if overwrite:
+                return Workspace(make_folder(self.folder / NEXT)).begin(inputs_sha256, overwrite=True)
             raise ConfigurationError(
                 f"{self.folder} holds an index of other options, another model or other documents: choose another "
                 "--out, or --overwrite it"
@@ -131,19 +136,32 @@ class Workspace:
                     f"{self.folder} holds an unfinished build of other options, another model or documents that have "
                     "changed since: run it with the former ones to resume it, or --overwrite it"
                 )
-            if begun is None and not (self.folder / MANIFEST).exists() and self._holds_other_files():
+            if begun is None and self._holds_other_files():
                 raise ConfigurationError(f"{self.folder} holds other files: choose a new or empty folder for --out")
             self.clear()
         with replacing(self.folder / JOURNAL) as aside:
             aside.write_text(json.dumps({"inputs_sha256": inputs_sha256}))
-        return None
+        return self
+
+    def succeed(self, whole: "Workspace") -> None:
+        """Has a build that is whole be the index: it is, or it takes the place of the one above it."""
+        if whole.folder != self.folder:
+            succeed(self.folder, [made.name for made in self._made()])
+
+    def complete(self) -> bool:
+        """Ends what a kill left of that; whether there was a build that is whole."""
+        return complete(self.folder, [made.name for made in self._made()])
 
     def clear(self) -> None:
-        """Removes what a build makes, the manifest first, and nothing else."""
-        (self.folder / MANIFEST).unlink(missing_ok=True)
-        later = (self.folder / name for name in (SEGMENTS, REMOVED, VERSIONS))
-        for folder in (self.rows, self.gradients, self.signs, self.embeddings, *later):
-            shutil.rmtree(folder, ignore_errors=True)
+        """Removes what a build makes, and nothing else."""
+        for made in self._made():
+            if made.is_dir():
+                shutil.rmtree(made)
+            else:
+                made.unlink()
+
+    def _made(self) -> list[Path]:
+        """What a build and later changes have made here, and what they left unfinished; without the manifest."""
         single = [
             self.documents,
             self.full_text,
@@ -154,10 +172,12 @@ class Workspace:
             self.sign_coder,
             self.search,
             self.norms,
+            self.folder / JOURNAL,
         ]
-        for file in (*single, self.folder / JOURNAL):
-            for leftover in self.folder.glob(f"{file.name}*"):
-                leftover.unlink()
+        later = (self.folder / name for name in (SEGMENTS, REMOVED, VERSIONS))
+        folders = (self.rows, self.gradients, self.signs, self.embeddings, *later)
+        files = [leftover for file in single for leftover in self.folder.glob(f"{file.name}*")]
+        return [*files, *(folder for folder in folders if folder.exists())]
 
     def finish(self, manifest: Manifest, *, keep_gradients: bool) -> Manifest:
         """Makes the folder an index, and clears what the build alone needed; returns the manifest as it is written."""
@@ -184,13 +204,20 @@ class Workspace:
 def working_in(folder: Path) -> Iterator[Workspace]:
     """The folder, made if need be and locked. Raises ConfigurationError when another build works in it."""
     make_folder(folder)
-    with changing(folder) as work:
+    with _locked(folder) as work:
         yield work
 
 
 @contextmanager
 def changing(folder: Path) -> Iterator[Workspace]:
     """The folder of an index, locked until the change is made. Raises ConfigurationError when another is at work."""
+    with _locked(folder) as work:
+        work.complete()
+        yield work
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[Workspace]:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:

@@ -20,9 +20,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from headwater_indexer.build import build_index
 from headwater_indexer.errors import ConfigurationError, CorpusError, IndexDamaged, ModelError, UsageError
 from headwater_indexer.hessian import HessianKind
-from headwater_indexer.index import Index
+from headwater_indexer.index import Index, verify_index
 from headwater_indexer.manifest import Manifest
 from headwater_indexer.options import BuildOptions
+from headwater_indexer.progress import Silent, Step
 from headwater_indexer.projection import ProjectionKind, Projections
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.workspace import Workspace
@@ -170,6 +171,29 @@ def test_another_index_is_not_overwritten_unasked(folder: Path, checkpoint_folde
     with pytest.raises(ConfigurationError, match=r"holds an index of other options.*--overwrite"):
         build_index(str(checkpoint_folder), str(corpus_file), folder, BuildOptions(rank=5))
     assert Manifest.read(folder).projection.rank == 6
+
+
+def test_an_index_is_served_until_the_one_that_replaces_it_is_whole(
+    folder: Path, checkpoint_folder: Path, corpus_file: Path, tmp_path: Path
+) -> None:
+    """And nothing of the old one is left beside it; kills are in test_crashes."""
+    out = shutil.copytree(folder, tmp_path / "index")
+    (out / "notes.txt").write_text("mine")
+    seen: list[int] = []
+
+    class Looking(Silent):
+        def step(self, name: str, total: int | None, unit: str) -> Step:
+            seen.append(verify_index(out).projection.rank)
+            return super().step(name, total, unit)
+
+    other = BuildOptions(rank=5, bits=4)
+    build_index(str(checkpoint_folder), str(corpus_file), out, other, overwrite=True, progress=Looking())
+    assert len(seen) > 3
+    assert set(seen) == {6}
+    assert verify_index(out).projection.rank == 5
+    assert sorted(file.name for file in out.iterdir()) == sorted(
+        [*{Path(file.path).parts[0] for file in Manifest.read(out).files}, "manifest.json", "notes.txt"]
+    )
 
 
 def test_somebodys_files_are_left_alone(tmp_path: Path, checkpoint_folder: Path, corpus_file: Path) -> None:

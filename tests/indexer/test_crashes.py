@@ -13,7 +13,7 @@ def test_changes_that_are_killed_lose_nothing() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     report = json.loads(done.stdout or "{}")
     assert report.get("falls_short") == [], (report.get("falls_short"), done.stderr[-2000:])
-    for change in ("build", "append", "remove", "compact"):
+    for change in ("build", "append", "remove", "compact", "build anew"):
         found = report["changes"][f"{change}, codes"]
         assert found["at random"]["kills"] == 2
         at_steps = found["at every step"]

@@ -52,14 +52,15 @@ def import_bergson(
     import_faiss()
     stored = BergsonStore.open(store)
     options = replace(options or BuildOptions(), rank=stored.rank, projection="random", long_documents="truncate")
-    with working_in(out) as work, storage_errors(out):
+    with working_in(out) as place, storage_errors(out):
         checkpoint = load_checkpoint(model, revision=revision, device=device, dtype=options.dtype)
         layers = stored.among(watchable_layers(checkpoint.model))
         made_of = fingerprint(options, checkpoint, documents) + (store / "info.json").read_text()
         inputs = hashlib.sha256(f"{made_of} {(store / 'gradients.bin').stat().st_mtime_ns}".encode()).hexdigest()
-        if (done := work.begin(inputs, overwrite=overwrite)) is not None:
+        work = place.begin(inputs, overwrite=overwrite)
+        if isinstance(work, Manifest):
             progress.say(f"{out} is already built from these inputs")
-            return done
+            return work
         encoder = Encoder(checkpoint.tokenizer, options.window_length(checkpoint))
         engine = LocalEngine(Capturer.of(checkpoint, encoder, layers, options))
         build = BuildSteps(checkpoint, encoder, layers, options, options.rows(layers), work, engine, progress)
@@ -75,7 +76,9 @@ def import_bergson(
         for ordinals in shard_ranges(len(there), projections.layout.width)[len(gradients.manifest.shards) :]:
             gradients.append(stored.rows(ordinals))
         whiten = build.fit_hessian(there, projections, everything=True)
-        return build.finish(there, projections, whiten, inputs_sha256=inputs, keep_gradients=False, hessian_of_all=True)
+        made = build.finish(there, projections, whiten, inputs_sha256=inputs, keep_gradients=False, hessian_of_all=True)
+        place.succeed(work)
+        return made
 
 
 def _compare(build: BuildSteps, there: DocumentStore, projections: Projections, stored: BergsonStore) -> None:
