@@ -42,8 +42,12 @@ def _errno_in_text(text: str) -> int | None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Gives a path beside `path` to write to; afterwards it is flushed and takes the place of `path` at once."""
+def replacing(path: Path, *, named_later: bool = False) -> Iterator[Path]:
+    """Gives a path beside `path` to write to; afterwards it is flushed and takes the place of `path` at once.
+
+    `named_later` leaves it to the caller to flush the folder: by replacing another file in it, which comes after this
+    one for every file system that keeps a journal.
+    """
     aside = path.with_name(path.name + PARTIAL)
     with storage_errors(path):
         aside.unlink(missing_ok=True)
@@ -51,7 +55,8 @@ def replacing(path: Path) -> Iterator[Path]:
             yield aside
             flush(aside)
             aside.replace(path)
-            flush(path.parent)
+            if not named_later:
+                flush(path.parent)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,7 +99,7 @@ class ShardStore:
         path = self.folder / f"rows-{len(self.manifest.shards):05d}.h5"
         stored = np.ascontiguousarray(rows, dtype=self.manifest.dtype)
         parts = [_hdf5_header(stored.shape, self.manifest.dtype), stored.data.cast("B") if stored.size else b""]
-        with ThreadPoolExecutor(1) as beside, replacing(path) as aside, aside.open("wb") as file:
+        with ThreadPoolExecutor(1) as beside, replacing(path, named_later=True) as aside, aside.open("wb") as file:
             digest = beside.submit(_sha256, parts)  # while the disk is at work
             for part in parts:
                 file.write(part)
@@ -154,6 +155,7 @@ def _sha256(parts: Sequence[bytes | memoryview]) -> str:
     return digest.hexdigest()
 
 
+@lru_cache(maxsize=4)
 def _hdf5_header(shape: tuple[int, ...], dtype: RowType) -> bytes:
     """All of an HDF5 file that stands before the rows, which end it. HDF5 itself never writes to the disk: it ends the
     whole process when that is full."""
