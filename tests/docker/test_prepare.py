@@ -72,7 +72,7 @@ def test_sigterm_ends_the_demos_training_and_leaves_nothing_half_made(tmp_path):
 
 
 def test_sigterm_ends_a_build_which_goes_on_the_next_time(tmp_path, checkpoint_folder, large_corpus_file):
-    (tmp_path / "corpus.jsonl").write_text("".join(large_corpus_file.read_text().splitlines(keepends=True)[:2500]))
+    (tmp_path / "corpus.jsonl").write_text("".join(large_corpus_file.read_text().splitlines(keepends=True)[:1500]))
     own = {"HEADWATER_MODEL": str(checkpoint_folder), "HEADWATER_DOCUMENTS": str(tmp_path / "corpus.jsonl")}
     command = {"args": [sys.executable, PREPARE], "env": environment(tmp_path, **own), "text": True}
     with subprocess.Popen(**command, stderr=subprocess.PIPE) as process:
@@ -84,4 +84,4 @@ def test_sigterm_ends_a_build_which_goes_on_the_next_time(tmp_path, checkpoint_f
     assert "the same command resumes" in said
     assert "Traceback" not in said
     assert prepare(tmp_path, **own).returncode == 0
-    assert Manifest.read(tmp_path / "index").documents == 2500
+    assert Manifest.read(tmp_path / "index").documents == 1500

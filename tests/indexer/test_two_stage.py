@@ -20,7 +20,7 @@ from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.two_stage import TwoStageSearch
 
 COUNT, WIDTH, GROUPS = 3_001, 1_500, 150
-RemovedDocuments = np.array([3, 17, 1999, 2500])
+REMOVED = np.array([3, 17, 1999, 2500])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,7 +68,7 @@ SEARCHED = {
     "all": {},
     "few": {"among": np.arange(5, 60, 5)},
     "many": {"among": np.arange(0, COUNT, 2)},
-    "without": {"without": np.array([3, 17, 1999, 2500])},
+    "without": {"without": REMOVED},
 }
 
 
