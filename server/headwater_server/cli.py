@@ -248,10 +248,10 @@ def _serve(folders: dict[str, str], settings: Settings, listener: socket.socket)
     host, port = listener.getsockname()[:2]
     at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     _tell(f"Headwater listens on {at} and opens {', '.join(folders)}. Ctrl-C stops it.")
-    # uvicorn raises the signal again once it has drained; by then it has been obeyed.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
     with joined() if settings.engine == "ray" else nullcontext():
+        # uvicorn raises the signal again once it has drained; by then it has been obeyed. Ray would end the process.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
         server.run(sockets=[listener])
     if engine.failure is not None:
         raise (
