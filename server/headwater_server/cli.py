@@ -50,11 +50,15 @@ def serve(
     engine: Annotated[
         str | None,
         typer.Option(
-            help="local, or ray: actors of a Ray cluster (RAY_ADDRESS) search. [local]", rich_help_panel=_SERVER
+            help="local, or ray: Ray Serve searches on a cluster (RAY_ADDRESS). [local]", rich_help_panel=_SERVER
         ),
     ] = None,
     shards: Annotated[
-        int | None, typer.Option(help="Ray: actors that share an index's rows. [one a node]", rich_help_panel=_SERVER)
+        int | None,
+        typer.Option(help="Ray: parts that an index is cut into. [one a node]", rich_help_panel=_SERVER),
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="Ray: how often each part is there, on other nodes. [1]", rich_help_panel=_SERVER)
     ] = None,
     shard_timeout: Annotated[
         float | None,

@@ -55,6 +55,7 @@ def _spread(
         numbering,
         url=url,
         searchers=settings.shards or nodes(import_ray()),
+        replicas=settings.replicas,
         patience=settings.shard_timeout,
         two_stage=plan.kind == "two-stage",
     )
