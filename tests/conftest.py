@@ -1,6 +1,7 @@
 """Small random models of real configuration classes, and a corpus of a few sentences to index with them."""
 
 import json
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -206,6 +207,7 @@ def large_corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("corpus") / "large.jsonl", 6000, seed=2)
 
 
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # as headwater_indexer.engines.cluster does: some tests import Ray before
 _SMALL_NODE = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
 _SOON = {"health_check_period_ms": 500, "health_check_timeout_ms": 500, "health_check_failure_threshold": 4}
 

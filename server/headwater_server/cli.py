@@ -50,11 +50,15 @@ def serve(
     engine: Annotated[
         str | None,
         typer.Option(
-            help="local, or ray: actors of a Ray cluster (RAY_ADDRESS) search. [local]", rich_help_panel=_SERVER
+            help="local, or ray: Ray Serve searches on a cluster (RAY_ADDRESS). [local]", rich_help_panel=_SERVER
         ),
     ] = None,
     shards: Annotated[
-        int | None, typer.Option(help="Ray: actors that share an index's rows. [one a node]", rich_help_panel=_SERVER)
+        int | None,
+        typer.Option(help="Ray: parts that an index is cut into. [one a node]", rich_help_panel=_SERVER),
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="Ray: how often each part is there, on other nodes. [1]", rich_help_panel=_SERVER)
     ] = None,
     shard_timeout: Annotated[
         float | None,
@@ -248,10 +252,10 @@ def _serve(folders: dict[str, str], settings: Settings, listener: socket.socket)
     host, port = listener.getsockname()[:2]
     at = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     _tell(f"Headwater listens on {at} and opens {', '.join(folders)}. Ctrl-C stops it.")
-    # uvicorn raises the signal again once it has drained; by then it has been obeyed.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
     with joined() if settings.engine == "ray" else nullcontext():
+        # uvicorn raises the signal again once it has drained; by then it has been obeyed. Ray would end the process.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
         server.run(sockets=[listener])
     if engine.failure is not None:
         raise (

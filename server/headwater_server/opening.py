@@ -46,7 +46,8 @@ def _spread(
     settings: Settings, url: str | None, folder: Path, manifest: Manifest, numbering: Numbering, plan: Plan
 ) -> Elsewhere:
     from headwater_indexer.engines.cluster import import_ray
-    from headwater_indexer.spread.cluster_search import ClusterSearch, nodes
+    from headwater_indexer.spread.application import nodes
+    from headwater_indexer.spread.cluster_search import ClusterSearch
 
     return ClusterSearch(
         folder,
@@ -54,6 +55,7 @@ def _spread(
         numbering,
         url=url,
         searchers=settings.shards or nodes(import_ray()),
+        replicas=settings.replicas,
         patience=settings.shard_timeout,
         two_stage=plan.kind == "two-stage",
     )

@@ -30,8 +30,9 @@ class Settings(UpstreamSettings):
     model: str | None = None  # where the indexed model lies, when it is not where the index says
     plan: AskedPlan = "auto"  # how indexes are searched
     memory: str | None = None  # the most that the process may hold, such as 8GB
-    engine: EngineKind = "local"  # ray: the rows are searched by actors of a cluster
+    engine: EngineKind = "local"  # ray: the rows are searched by Ray Serve's deployments on a cluster
     shards: int | None = Field(default=None, ge=1)  # into which an index is cut for them; None for one a node
+    replicas: int = Field(default=1, ge=1)  # that each of them has, on different nodes
     shard_timeout: float = Field(default=30.0, gt=0)  # seconds that a question waits for one that is started anew
     cache: Path | None = None  # where indexes at URLs are pulled to; None for ~/.cache/headwater
     threads: int | None = Field(default=None, ge=1)  # of torch and FAISS; None leaves it to them
@@ -102,6 +103,12 @@ class Settings(UpstreamSettings):
                 f"{self.host} can be reached from other machines and no API key is set: set HEADWATER_API_KEYS, "
                 "bind 127.0.0.1, or say --allow-unauthenticated"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _spread_by_ray(self) -> Self:
+        if self.engine == "local" and (self.shards, self.replicas) != (None, 1):
+            raise ValueError("--shards and --replicas are for --engine ray")
         return self
 
     @property

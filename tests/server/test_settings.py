@@ -86,3 +86,13 @@ def test_a_file_that_cannot_be_meant(tmp_path, text, message):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ConfigurationError, match="Is the path of --config right"):
         read_settings({}, tmp_path / "none.toml")
+
+
+def test_parts_and_replicas_are_for_a_cluster(monkeypatch):
+    monkeypatch.setenv("HEADWATER_REPLICAS", "2")
+    assert read_settings({"engine": "ray", "shards": 3}).replicas == 2
+    for given in ({}, {"replicas": 1, "shards": 3}):
+        with pytest.raises(ConfigurationError, match="--shards and --replicas are for --engine ray"):
+            read_settings(given)
+    with pytest.raises(ConfigurationError, match="replicas: Input should be greater than or equal to 1"):
+        read_settings({"engine": "ray", "replicas": 0})

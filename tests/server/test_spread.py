@@ -1,6 +1,11 @@
-"""An index that actors of a Ray cluster search: the same answers, also while one of their nodes is killed."""
+"""An index that Ray Serve searches on a cluster: the same answers, also while one of its nodes is killed."""
 
+import os
+import re
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -8,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import httpx2
 import numpy as np
 import pytest
 from object_store import BUCKET, object_store
@@ -15,11 +21,13 @@ from object_store import BUCKET, object_store
 from headwater_indexer import gradients
 from headwater_indexer.append import append_documents
 from headwater_indexer.build import build_index
-from headwater_indexer.errors import IndexDamaged
+from headwater_indexer.errors import ClusterError, IndexDamaged
 from headwater_indexer.index import Index
 from headwater_indexer.manifest import Manifest
 from headwater_indexer.options import BuildOptions
 from headwater_indexer.remove import Unwanted, remove_documents
+from headwater_indexer.spread.application import Application, lives
+from headwater_indexer.spread.asking import answer
 from headwater_indexer.spread.cluster_search import ClusterSearch
 from headwater_indexer.spread.parts import cut
 from headwater_indexer.spread.searcher import PartSearcher
@@ -28,6 +36,7 @@ from headwater_indexer.store.shards import Shard, ShardManifest, ShardStore
 from headwater_indexer.workspace import Workspace
 
 QUESTION = ("the river feeds", " the lake 3 and the mill crosses the stone")
+pytestmark = pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")  # of Ray Serve's own fields
 KINDS = {"plain": BuildOptions(rank=6), "codes": BuildOptions(rank=6, bits=4)}
 
 
@@ -64,7 +73,7 @@ def test_parts_are_alike_and_in_the_order_of_the_documents() -> None:
 
 
 class InThisProcess:
-    """Searchers without a cluster: what an actor computes, and how parts become one."""
+    """Searchers without a cluster: what a replica computes, and how parts become one."""
 
     def __init__(self, folder: Path, searchers: int, *, two_stage: bool = False, url: str | None = None) -> None:
         manifest, work = Manifest.read(folder), Workspace(folder)
@@ -74,7 +83,7 @@ class InThisProcess:
         self.searcher = PartSearcher(str(place), manifest.version, dict(enumerate(self.parts)), two_stage, url)
 
 
-def test_an_actor_pulls_what_it_needs_where_its_node_has_no_folder(folder: Path) -> None:
+def test_a_replica_pulls_what_it_needs_where_its_node_has_no_folder(folder: Path) -> None:
     with object_store() as known, pytest.MonkeyPatch.context() as patch:
         for name, value in known.items():
             patch.setenv(name, value)
@@ -117,8 +126,6 @@ def spread(folder: Path, **options: Any) -> Index:
 def test_a_node_that_is_killed_under_load_loses_no_question(
     folder: Path, start_cluster: Callable[[int], Any], live: Callable[..., Any]
 ) -> None:
-    import ray
-
     with_all = Index.open(folder, device="cpu")
     rows = with_all.rows([with_all.encode(*QUESTION), with_all.encode("", "the mill turns the stone 7")])
     expected = answers_of(with_all, rows)
@@ -138,24 +145,82 @@ def test_a_node_that_is_killed_under_load_loses_no_question(
     with ThreadPoolExecutor(4) as pool:
         loads = [pool.submit(load) for _ in range(4)]
         asked.wait()
-        victim = next(node for node in cluster.list_all_nodes() if node.node_id in homes(ray) and not node.head)
+        victim = next(node for node in cluster.list_all_nodes() if node.node_id in homes() and not node.head)
         cluster.remove_node(victim, allow_graceful=False)
         killed.set()
         answers = [answer for load in loads for answer in load.result()]
     assert [answer.status_code for answer in answers] == [200] * 120
     assert all(answer.json()["data"] == first["data"] for answer in answers)
     assert all(answer.json()["histogram"] == first["histogram"] for answer in answers)
-    assert victim.node_id not in homes(ray)
+    assert victim.node_id not in homes()
     check_same(answers_of(index, rows), expected)
     index.close()
     with_all.close()
 
 
-def homes(ray: Any) -> set[str]:
-    """The nodes on which actors run."""
+def homes(searcher: str = "searcher") -> set[str]:
+    """The nodes on which the replicas run of a searcher, or of all."""
     from ray._private.state import actors  # the public way wants the dashboard
 
-    return {actor["Address"]["NodeID"] for actor in actors().values() if actor["State"] == "ALIVE"}
+    running = (actor for actor in actors().values() if actor["State"] == "ALIVE")
+    return {actor["Address"]["NodeID"] for actor in running if f"#{searcher}" in actor["Name"]}
+
+
+def whole() -> bool:
+    """Whether each replica runs that is wanted."""
+    from ray import serve
+
+    (application,) = serve.status().applications.values()
+    return all(one.status == "HEALTHY" for one in application.deployments.values())
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 120.0) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["codes"], indirect=True)
+def test_a_part_that_has_another_replica_is_answered_for_at_once(
+    folder: Path, start_cluster: Callable[[int], Any], live: Callable[..., Any]
+) -> None:
+    """Four nodes of one CPU for two parts of two replicas: the one that is lost has no room until there is a fifth."""
+    cluster = start_cluster(4)
+    index = spread(folder, replicas=2)
+    wait_for(whole)
+    assert [len(homes(f"searcher-{number}")) for number in range(2)] == [2, 2]
+
+    server = live(index)
+    ask = partial(server.ask, QUESTION[1], prompt=QUESTION[0], top_k=10, histogram=True)
+    first = ask().json()
+    asked, killed = threading.Barrier(5), threading.Event()
+
+    def timed() -> tuple[Any, float]:
+        began = time.monotonic()
+        return ask(), time.monotonic() - began
+
+    def load() -> list[tuple[Any, float]]:
+        asked.wait()
+        return [timed() for _ in range(25)] + ([timed() for _ in range(10)] if killed.wait(60) else [])
+
+    with ThreadPoolExecutor(4) as pool:
+        loads = [pool.submit(load) for _ in range(4)]
+        asked.wait()
+        cluster.remove_node(next(node for node in cluster.list_all_nodes() if not node.head), allow_graceful=False)
+        killed.set()
+        answers = [one for load in loads for one in load.result()]
+    wait_for(lambda: not whole())  # it has been noticed that one is not there
+    answers += [timed() for _ in range(10)]
+    assert not whole()
+    assert all(answer.status_code == 200 and answer.json()["data"] == first["data"] for answer, _ in answers)
+    assert max(seconds for _, seconds in answers) < 10
+
+    cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
+    wait_for(whole)
+    assert [len(homes(f"searcher-{number}")) for number in range(2)] == [2, 2]
+    index.close()
 
 
 @pytest.mark.slow
@@ -172,6 +237,68 @@ def test_a_part_that_has_no_node_left_is_503_until_there_is_one(
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shard_unavailable")
     assert refused.headers["Retry-After"] == "1"
     cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
-    answers = [server.ask() for _ in range(20)]
-    assert answers[-1].status_code == 200
+    wait_for(lambda: server.ask().status_code == 200)
     index.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["plain"], indirect=True)
+def test_the_command_answers_by_ray_serve_and_leaves_nothing_behind(
+    folder: Path, start_cluster: Callable[[int], Any]
+) -> None:
+    cluster = start_cluster(1)
+    from ray import serve
+
+    command = [Path(sys.executable).parent / "headwater-serve", folder, "--engine", "ray", "--port", "0"]
+    environment = {**os.environ, "RAY_ADDRESS": cluster.address}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as server:
+        assert server.stderr is not None
+        address = re.search(r"http://\S+:\d+", server.stderr.readline())
+        assert address is not None
+        with httpx2.Client(base_url=address[0], timeout=60) as client:
+            wait_for(lambda: client.get("/readyz").status_code == 200)
+            assert len(serve.status().applications) == 1
+            asked = {"prompt": QUESTION[0], "response": QUESTION[1]}
+            assert client.post("/attribute", json=asked).status_code == 200
+        server.terminate()
+        told = server.stderr.read()
+    assert (server.returncode, told.splitlines()[-1]) == (0, "Headwater has stopped.")
+    wait_for(lambda: not serve.status().applications)
+
+
+OPENS = """
+import sys, time, ray
+from headwater_indexer.spread.application import Application
+
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+print(Application({0: ("nowhere", "sha256:0", {})}, 1).name, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_an_application_ends_with_its_index_or_before_the_next_one(start_cluster: Callable[[int], Any]) -> None:
+    """Two CPUs: what a killed server has left takes one of them."""
+    cluster = start_cluster(2)
+    import ray
+    from ray import serve
+
+    with subprocess.Popen([sys.executable, "-c", OPENS, cluster.address], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        left = server.stdout.readline().strip()
+        before = Application({0: ("nowhere", "sha256:0", {})}, 1)
+        assert set(serve.status().applications) == {left, before.name}
+        server.kill()
+    wait_for(lambda: not lives(ray, left))
+
+    after = Application({0: ("nowhere", "sha256:0", {})}, 1)
+    for application in (before, after):
+        with pytest.raises(IndexDamaged, match="nowhere is not a folder"):
+            answer(application.handles[0].ready, patience=120)
+    assert set(serve.status().applications) == {before.name, after.name}
+    before.close()
+    wait_for(lambda: before.name not in serve.status().applications)
+    with pytest.raises(ClusterError):
+        answer(before.handles[0].ready, patience=5)
+    after.close()
+    wait_for(lambda: not serve.status().applications)

@@ -10,7 +10,11 @@ from headwater_indexer.errors import ClusterError, MissingPackage
 
 
 def import_ray() -> Any:
-    """Raises MissingPackage with what to install."""
+    """Ray, which joins a cluster when it is told to alone: a thread that ends late would else start one anew.
+
+    Raises MissingPackage with what to install.
+    """
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # read when Ray is imported
     try:
         import ray
     except ImportError as error:
@@ -18,16 +22,27 @@ def import_ray() -> Any:
     return ray
 
 
+def import_serve() -> Any:
+    """Ray Serve, which tells no more of what it does than Ray. Raises MissingPackage likewise."""
+    import_ray()
+    try:
+        from ray import serve
+    except ImportError as error:
+        raise MissingPackage("a server's --engine ray needs Ray Serve: run `pip install 'headwater[ray]'`") from error
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    return serve
+
+
 @contextmanager
 def joined() -> Iterator[Any]:
     """Ray, connected to the cluster that RAY_ADDRESS names or that runs on this machine; else to one of this machine
-    alone, which ends with the `with`. A connection that is there already is used, and stays."""
+    alone without a dashboard, which ends with the `with`. A connection that is there already is used, and stays."""
     ray = import_ray()
     if ray.is_initialized():
         yield ray
         return
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"the Ray cluster {os.environ.get('RAY_ADDRESS', 'of this machine')} cannot be joined "

@@ -1,1 +1,1 @@
-"""An index searched by the actors of a Ray cluster, each of which holds some of its rows."""
+"""An index searched by replicas of Ray Serve, each of which holds some of its rows."""

@@ -1,5 +1,6 @@
-"""What an actor is made of that searches some parts of an index, from files that its own node can read."""
+"""What a replica is made of that searches some parts of an index, from files that its own node can read."""
 
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32
 
-from headwater_indexer.errors import IndexDamaged
+from headwater_indexer.errors import HeadwaterError, IndexDamaged
 from headwater_indexer.manifest import MANIFEST, File, Manifest, verify_file
 from headwater_indexer.progress import Silent
 from headwater_indexer.search import Hit, Queries
@@ -21,18 +22,23 @@ from headwater_indexer.workspace import Workspace
 
 
 class PartSearcher:
-    """Holds nothing until it is first asked, so that what is wrong is told to whoever asks. Any number of threads."""
+    """Is made when its rows have been read. Any number of threads."""
 
     def __init__(
         self, folder: str, version: str, parts: dict[int, Part], two_stage: bool = False, url: str | None = None
     ) -> None:
-        """Where this node has not the folder, what the parts need is pulled from the URL."""
+        """Where this node has not the folder, what the parts need is pulled from the URL.
+
+        Files that cannot be read make a searcher too: it tries again when it is asked, and tells whoever asks.
+        """
         self._folder = Path(folder)
         self._version = version
         self._parts = parts
         self._two_stage = two_stage
         self._url = url
         self._pulled: TemporaryDirectory[str] | None = None
+        with suppress(HeadwaterError, OSError):
+            self.ready()
 
     def ready(self) -> bool:
         return bool(self._opened)
