@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -241,29 +242,37 @@ def test_a_part_that_has_no_node_left_is_503_until_there_is_one(
     index.close()
 
 
+@contextmanager
+def running(command: list[Any], **options: Any) -> Iterator[Any]:
+    """A process, and what it says to stderr; it is killed in the end."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["plain"], indirect=True)
 def test_the_command_answers_by_ray_serve_and_leaves_nothing_behind(
     folder: Path, start_cluster: Callable[[int], Any]
 ) -> None:
     cluster = start_cluster(1)
-    from ray import serve
-
     command = [Path(sys.executable).parent / "headwater-serve", folder, "--engine", "ray", "--port", "0"]
     environment = {**os.environ, "RAY_ADDRESS": cluster.address}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as server:
-        assert server.stderr is not None
+    with running(command, env=environment) as server:
         address = re.search(r"http://\S+:\d+", server.stderr.readline())
         assert address is not None
         with httpx2.Client(base_url=address[0], timeout=60) as client:
             wait_for(lambda: client.get("/readyz").status_code == 200)
-            assert len(serve.status().applications) == 1
+            assert homes()
             asked = {"prompt": QUESTION[0], "response": QUESTION[1]}
             assert client.post("/attribute", json=asked).status_code == 200
         server.terminate()
         told = server.stderr.read()
+        server.wait(60)
     assert (server.returncode, told.splitlines()[-1]) == (0, "Headwater has stopped.")
-    wait_for(lambda: not serve.status().applications)
+    wait_for(lambda: not homes())
 
 
 OPENS = """
@@ -271,7 +280,7 @@ import sys, time, ray
 from headwater_indexer.spread.application import Application
 
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-print(Application({0: ("nowhere", "sha256:0", {})}, 1).name, flush=True)
+print(Application({0: ("nowhere", "sha256:0", {})}, 1).name, file=sys.stderr, flush=True)
 time.sleep(600)
 """
 
@@ -283,12 +292,10 @@ def test_an_application_ends_with_its_index_or_before_the_next_one(start_cluster
     import ray
     from ray import serve
 
-    with subprocess.Popen([sys.executable, "-c", OPENS, cluster.address], stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        left = server.stdout.readline().strip()
+    with running([sys.executable, "-c", OPENS, cluster.address]) as server:
+        left = server.stderr.readline().strip()
         before = Application({0: ("nowhere", "sha256:0", {})}, 1)
         assert set(serve.status().applications) == {left, before.name}
-        server.kill()
     wait_for(lambda: not lives(ray, left))
 
     after = Application({0: ("nowhere", "sha256:0", {})}, 1)
