@@ -59,7 +59,7 @@ def folder(
 
 
 def shards(*rows: int) -> ShardManifest:
-    made = [Shard(file=f"{n}", first=0, rows=count, bytes=0, sha256="") for n, count in enumerate(rows)]
+    made = [Shard(file=f"{n}", first=0, rows=count, bytes=0) for n, count in enumerate(rows)]
     return ShardManifest(width=1, shards=tuple(made))
 
 

@@ -1,17 +1,15 @@
 """A folder of HDF5 shards of rows with a manifest: a shard exists once the manifest names it.
 
     rows-manifest.json   {"format": 1, "width": ..., "dtype": "float32" or "uint8",
-                          "shards": [{"file", "first", "rows", "bytes", "sha256"}, ...]}
+                          "shards": [{"file", "first", "rows", "bytes"}, ...]}
     rows-00000.h5        dataset "rows" [rows, width], row after row, so that any of them can be read alone
 
 A shard is written aside, flushed and renamed, and then the manifest is replaced: a kill at any moment loses at most
 the shard in work, and readers never see half of one.
 """
 
-import hashlib
 import io
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,15 +33,14 @@ Rows = Float32[np.ndarray, "rows width"] | UInt8[np.ndarray, "rows width"]
 
 
 class Shard(BaseModel):
-    """One file of successive rows."""
+    """One file of successive rows. Its checksum stands in the index's manifest, with those of all other files."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     file: str
     first: int  # number of its first row in the whole store
     rows: int
     bytes: int
-    sha256: str
 
 
 class ShardManifest(BaseModel):
@@ -99,13 +96,10 @@ class ShardStore:
         path = self.folder / f"rows-{len(self.manifest.shards):05d}.h5"
         stored = np.ascontiguousarray(rows, dtype=self.manifest.dtype)
         parts = [_hdf5_header(stored.shape, self.manifest.dtype), stored.data.cast("B") if stored.size else b""]
-        with ThreadPoolExecutor(1) as beside, replacing(path, named_later=True) as aside, aside.open("wb") as file:
-            digest = beside.submit(_sha256, parts)  # while the disk is at work
+        with replacing(path, named_later=True) as aside, aside.open("wb") as file:
             for part in parts:
                 file.write(part)
-        shard = Shard(
-            file=path.name, first=len(self), rows=len(rows), bytes=sum(map(len, parts)), sha256=digest.result()
-        )
+        shard = Shard(file=path.name, first=len(self), rows=len(rows), bytes=sum(map(len, parts)))
         self.manifest = self.manifest.model_copy(update={"shards": (*self.manifest.shards, shard)})
         with replacing(self.folder / MANIFEST) as aside:
             aside.write_text(self.manifest.model_dump_json(indent=1) + "\n")
@@ -146,13 +140,6 @@ class ShardStore:
         """Frees the disk of a shard that has been read for the last time; the manifest goes on counting it."""
         with suppress(FileNotFoundError):
             (self.folder / shard.file).unlink()
-
-
-def _sha256(parts: Sequence[bytes | memoryview]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
 
 
 @lru_cache(maxsize=4)
