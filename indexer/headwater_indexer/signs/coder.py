@@ -8,6 +8,7 @@ f = <u, u> / <u, s> for the row's direction u = v / ||v||, as in RaBitQ (arXiv 2
 the row's own direction. Of columns beyond `most`, a random choice is looked at; f counts for those left out.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from headwater_indexer.errors import DataError, IndexDamaged
 HEADER = np.dtype([("norm", "<f4"), ("factor", "<f4")])
 HEADER_BYTES = HEADER.itemsize
 WORD_BITS = 64
+LINE_WORDS = 8  # of a line of the cache, which are counted at once
 Rows = Float32[np.ndarray, "rows width"]
 Records = UInt8[np.ndarray, "rows bytes"]
 _ROWS_AT_ONCE = 256  # encoded together, in float32
@@ -47,6 +49,11 @@ class SignCoder:
     @property
     def words(self) -> int:
         return -(-len(self.columns) // WORD_BITS)
+
+    @property
+    def words_in_memory(self) -> int:
+        """With zeros behind, so that a row begins where a line of the processor's cache does."""
+        return -(-self.words // LINE_WORDS) * LINE_WORDS
 
     @property
     def bytes(self) -> int:
@@ -91,6 +98,14 @@ class SignCoder:
             return cls(tensors["columns"], int(tensors["width"]))
         except (OSError, SafetensorError, KeyError) as error:
             raise IndexDamaged(f"{path} cannot be read: copy it again, or build the index again") from error
+
+
+def in_lines(*shape: int) -> UInt64[np.ndarray, "..."]:
+    """Zeros, from the beginning of a line of the cache on: what crosses lines is read at half the speed."""
+    line, size = 8 * LINE_WORDS, 8 * math.prod(shape)
+    held = np.zeros(size + line, dtype=np.uint8)
+    begin = -held.ctypes.data % line
+    return held[begin : begin + size].view(np.uint64).reshape(shape)
 
 
 def pack(bits: Bool[np.ndarray, "rows columns"]) -> UInt64[np.ndarray, "rows words"]:

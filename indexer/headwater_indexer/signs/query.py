@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, UInt64
 
-from headwater_indexer.signs.coder import SignCoder, pack
+from headwater_indexer.signs.coder import SignCoder, in_lines, pack
 
 QUERY_BITS = 2  # as the kernel takes; they add a tenth to the error of the signs, and a third bit would take most of it
 DEVIATIONS_BELOW = 3.0  # of a low plane's count, that a row is given the benefit of before it is counted
@@ -33,12 +33,12 @@ class QueryPlanes:
 
 def query_planes(coder: SignCoder, queries: Float32[np.ndarray, "queries width"]) -> QueryPlanes:
     """Each query rounded with the step that points best in its direction."""
-    planes = np.empty((len(queries), QUERY_BITS, coder.words), dtype=np.uint64)
+    planes = in_lines(len(queries), QUERY_BITS, coder.words_in_memory)
     steps = np.empty(len(queries), dtype=np.float32)
     for number, query in enumerate(coder.pick(queries)):
         levels, steps[number] = _rounded(query)
         below = (levels[None, :] >> np.arange(QUERY_BITS)[:, None]) & 1 == 0
-        planes[number] = pack(below)
+        planes[number, :, : coder.words] = pack(below)
     lengths = np.linalg.norm(queries, axis=1).astype(np.float32)
     middle = len(coder.columns) * (2**QUERY_BITS - 1) / 2
     return QueryPlanes(planes, steps, lengths, middle, *_by_high_planes(planes, middle, len(coder.columns)))

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8, UInt64
 from headwater_indexer.compiling import require_numba
 from headwater_indexer.errors import HeadwaterError
 from headwater_indexer.search import ScoreKind
-from headwater_indexer.signs.coder import HEADER, HEADER_BYTES, SignCoder
+from headwater_indexer.signs.coder import HEADER, HEADER_BYTES, SignCoder, in_lines
 from headwater_indexer.signs.query import QueryPlanes, query_planes
 
 Records = UInt8[np.ndarray, "rows bytes"]
@@ -45,7 +45,7 @@ class SignScan:
     def __init__(self, coder: SignCoder, documents: int) -> None:
         """Room for so many, to be filled by `add`."""
         self.coder = coder
-        self.words: UInt64[np.ndarray, "documents words"] = np.empty((documents, coder.words), dtype=np.uint64)
+        self.words: UInt64[np.ndarray, "documents words"] = in_lines(documents, coder.words_in_memory)
         self.norms: Float32[np.ndarray, " documents"] = np.zeros(documents, dtype=np.float32)
         self.factors: Float32[np.ndarray, " documents"] = np.zeros(documents, dtype=np.float32)
         self.threads = max(1, min(torch.get_num_threads(), os.cpu_count() or 1))
@@ -69,7 +69,7 @@ class SignScan:
         part = slice(self._filled, self._filled + len(records))
         header = np.ascontiguousarray(records[:, :HEADER_BYTES]).view(HEADER)[:, 0]
         self.norms[part], self.factors[part] = header["norm"], header["factor"]
-        self.words[part] = np.ascontiguousarray(records[:, HEADER_BYTES:]).view(np.uint64)
+        self.words[part, : self.coder.words] = np.ascontiguousarray(records[:, HEADER_BYTES:]).view(np.uint64)
         self._filled += len(records)
 
     def __len__(self) -> int:

@@ -7,23 +7,12 @@ ranks by influence as well as by relatif from the same codes, and leaves out wha
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
 from headwater_indexer.compiling import compiled
+from headwater_indexer.signs.coder import LINE_WORDS
+from headwater_indexer.signs.counting_kernel import of_eight, of_one
 
-
-@intrinsic
-def popcount(_: Any, word: Any) -> Any:  # noqa: ARG001
-    """How many bits of a 64-bit word are set, as one instruction where the processor has it."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
-        return builder.ctpop(arguments[0])
-
-    return types.uint64(types.uint64), code
-
-
-_set_bits: Any = popcount  # whose first argument is numba's own
+WORD_BYTES = 8
 
 
 def _highest(scores: Any, kept: int) -> Any:
@@ -63,17 +52,6 @@ def _keep_best(scores: Any, ordinals: Any, kept: int) -> Any:
 _best_first = compiled(_keep_best, fast=False)
 
 
-def _count_differing(one: Any, other: Any) -> Any:
-    """Bits of two rows of words."""
-    found = np.uint64(0)
-    for j in range(len(one)):
-        found += _set_bits(one[j] ^ other[j])
-    return np.float32(found)
-
-
-_differing = compiled(_count_differing, fast=False)
-
-
 def _scan(
     words: Any,
     scales: Any,
@@ -93,7 +71,8 @@ def _scan(
 ) -> None:
     """Fills the scores, of which the c best rows of query q are among the first counts[q].
 
-    words    uint64 [rows, words]           of the rows numbered from `first`; one in `every` is looked at
+    words    uint64 [rows, words]           of the rows numbered from `first`, in whole lines of LINE_WORDS, one row after
+                                            the other; one in `every` is looked at
     scales   float32 [rows]                 what a row's product is multiplied by; NaN for a row that is left out
     errors   float32 [rows]                 how wrong a row's score may be; a query's `allowed` of it is added
     planes   uint64 [queries, 2, words], steps float32 [queries], middle: see `signs.query`
@@ -103,32 +82,25 @@ def _scan(
     scores   float32 [queries, 2 c], ordinals int64 [queries, 2 c], counts int64 [queries]
     """
     last, most = (len(words) - 1) // every, scores.shape[1]
-    highs = np.empty(8, np.float32)
+    chunks, row_bytes = words.shape[1] // LINE_WORDS, words.shape[1] * WORD_BYTES
+    base, plane = words.ctypes.data, planes.ctypes.data
+    rows, found = np.empty(8, np.int64), np.empty(8, np.int64)
+    one, lower = np.empty(1, np.int64), np.empty(1, np.int64)
+    places, counted, place_of_one, counted_of_one = rows.ctypes, found.ctypes, one.ctypes, lower.ctypes
     for i in range(0, last + 1, 8):  # eight rows meet a plane of a query while it is in the registers
-        a, b = words[i * every], words[min(i + 1, last) * every]
-        c, d = words[min(i + 2, last) * every], words[min(i + 3, last) * every]
-        e, f = words[min(i + 4, last) * every], words[min(i + 5, last) * every]
-        g, h = words[min(i + 6, last) * every], words[min(i + 7, last) * every]
+        for place in range(8):
+            rows[place] = base + min(i + place, last) * every * row_bytes
         for q in range(len(planes)):
-            low, high = planes[q, 0], planes[q, 1]
-            of_a = of_b = of_c = of_d = of_e = of_f = of_g = of_h = np.uint64(0)
-            for j in range(words.shape[1]):
-                x = high[j]
-                of_a += _set_bits(a[j] ^ x)
-                of_b += _set_bits(b[j] ^ x)
-                of_c += _set_bits(c[j] ^ x)
-                of_d += _set_bits(d[j] ^ x)
-                of_e += _set_bits(e[j] ^ x)
-                of_f += _set_bits(f[j] ^ x)
-                of_g += _set_bits(g[j] ^ x)
-                of_h += _set_bits(h[j] ^ x)
-            highs[0], highs[1], highs[2], highs[3] = of_a, of_b, of_c, of_d
-            highs[4], highs[5], highs[6], highs[7] = of_e, of_f, of_g, of_h
+            low = plane + 2 * q * row_bytes
+            of_eight(counted.data, low + row_bytes, places.data, chunks)
             for place in range(min(8, last + 1 - i)):
                 row = (i + place) * every
+                count = np.float32(found[place])
                 scale, extra = steps[q] * scales[row], allowed[q] * errors[row]
-                if (likely[q] - slope[q] * highs[place]) * scale + extra > least[q]:  # as NaN is not
-                    score = (np.float32(middle) - 2 * highs[place] - _differing(words[row], low)) * scale + extra
+                if (likely[q] - slope[q] * count) * scale + extra > least[q]:  # as NaN is not
+                    one[0] = rows[place]
+                    of_one(counted_of_one.data, low, place_of_one.data, chunks)
+                    score = (np.float32(middle) - 2 * count - np.float32(lower[0])) * scale + extra
                     if score > least[q]:
                         scores[q, counts[q]], ordinals[q, counts[q]] = score, first + row
                         counts[q] += 1
