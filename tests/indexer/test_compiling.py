@@ -9,14 +9,19 @@ import pytest
 
 CODES = """
 import numpy as np
-from headwater_indexer.signs.scan_kernel import popcount
+from headwater_indexer.signs.counting_kernel import of_one
 from headwater_indexer.compiling import compiled
 
 def count(words):
-    return popcount(words[0])
+    found, rows = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    rows[0] = words[0].ctypes.data
+    of_one(found.ctypes.data, words[1].ctypes.data, rows.ctypes.data, 1)
+    return found[0]
 
 kernel = compiled(count)
-assert kernel(np.array([7], np.uint64)) == 3
+words = np.zeros((2, 8), np.uint64)
+words[1, [0, 7]] = 7
+assert kernel(words) == 6
 print(sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values()))
 """
 

@@ -71,8 +71,8 @@ def _scan(
 ) -> None:
     """Fills the scores, of which the c best rows of query q are among the first counts[q].
 
-    words    uint64 [rows, words]           of the rows numbered from `first`, in whole lines of LINE_WORDS, one row after
-                                            the other; one in `every` is looked at
+    words    uint64 [rows, words]           of the rows numbered from `first`, in whole lines of LINE_WORDS,
+                                            one row after the other; one in `every` is looked at
     scales   float32 [rows]                 what a row's product is multiplied by; NaN for a row that is left out
     errors   float32 [rows]                 how wrong a row's score may be; a query's `allowed` of it is added
     planes   uint64 [queries, 2, words], steps float32 [queries], middle: see `signs.query`
