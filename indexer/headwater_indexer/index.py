@@ -32,6 +32,7 @@ from headwater_indexer.projection import Projections
 from headwater_indexer.search import FlatSearch, Hit, ScoreKind, Sign, gpus
 from headwater_indexer.searching import open_exact, open_two_stage
 from headwater_indexer.segments import SegmentedSearch
+from headwater_indexer.store.reader import RowReader
 from headwater_indexer.store.shards import ShardStore
 from headwater_indexer.two_stage import TwoStageSearch
 from headwater_indexer.windows import Encoder, Pair, Span, Window
@@ -287,7 +288,7 @@ class Index:
     def _document_states(self) -> Float32[np.ndarray, "documents width"]:
         if self._states is None:
             raise ConfigurationError(f"{self.folder} was built without --embeddings, so it has no hidden states")
-        stored = np.concatenate([rows for states in self._states for rows in states])
+        stored = np.concatenate([rows.gather(np.arange(len(rows))) for rows in self._states])
         return np.delete(stored, self._numbering.removed, axis=0)
 
     def close(self) -> None:
@@ -308,11 +309,11 @@ def _made_with(manifest: Manifest, checkpoint: Checkpoint) -> bool:
     )
 
 
-def _states(parts: Sequence[Workspace]) -> list[ShardStore] | None:
-    """The hidden states of each segment; None where they were not kept."""
+def _states(parts: Sequence[Workspace]) -> list[RowReader] | None:
+    """The hidden states of each segment, in open files; None where they were not kept."""
     if not all(part.embeddings.exists() for part in parts):
         return None
-    return [ShardStore.open(part.embeddings) for part in parts]
+    return [RowReader.open(ShardStore.open(part.embeddings)) for part in parts]
 
 
 def plan_of(manifest: Manifest, parts: Sequence[Workspace], asked: AskedPlan, memory: int | None) -> Plan:
