@@ -40,7 +40,7 @@ class Constants:
     def read(cls, results: Path) -> "Constants":
         found: dict[str, Any] = json.loads(results.read_text())
         growth = {int(count): ms / 1e3 for count, ms in found["two_stage"]["growth"].items()}
-        few, many = min(growth), max(growth)
+        few, many = sorted(growth)[-2:]  # of fewer documents a larger share is scored from rows
         slope = (growth[many] - growth[few]) / (many - few)
         return cls(
             fixed=max(0.0, growth[few] - slope * few),

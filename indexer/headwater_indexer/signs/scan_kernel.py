@@ -93,19 +93,20 @@ def _scan(
         for q in range(len(planes)):
             low = plane + 2 * q * row_bytes
             of_eight(counted.data, low + row_bytes, places.data, chunks)
+            step, allow, top, fall, bound = steps[q], allowed[q], likely[q], slope[q], least[q]
             for place in range(min(8, last + 1 - i)):
                 row = (i + place) * every
                 count = np.float32(found[place])
-                scale, extra = steps[q] * scales[row], allowed[q] * errors[row]
-                if (likely[q] - slope[q] * count) * scale + extra > least[q]:  # as NaN is not
+                scale, extra = step * scales[row], allow * errors[row]
+                if (top - fall * count) * scale + extra > bound:  # as NaN is not
                     one[0] = rows[place]
                     of_one(counted_of_one.data, low, place_of_one.data, chunks)
                     score = (np.float32(middle) - 2 * count - np.float32(lower[0])) * scale + extra
-                    if score > least[q]:
+                    if score > bound:
                         scores[q, counts[q]], ordinals[q, counts[q]] = score, first + row
                         counts[q] += 1
                         if counts[q] == most:
-                            least[q] = _best_first(scores[q], ordinals[q], most // 2)
+                            bound = least[q] = _best_first(scores[q], ordinals[q], most // 2)
                             counts[q] = most // 2
 
 
