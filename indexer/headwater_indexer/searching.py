@@ -25,8 +25,7 @@ def open_exact(work: Workspace, *, plain: bool) -> FlatSearch | CodedSearch:
 def open_two_stage(work: Workspace, width: int, *, plain: bool, candidates: int) -> TwoStageSearch:
     """Signs in memory propose, and rows that stay in their files decide. Raises as `open_exact`, and HeadwaterError
     where the quick pass computes wrongly."""
-    every = range(len(ShardStore.open(work.rows).manifest.shards))
-    return _two_stage(work, width, plain, candidates, every)
+    return _two_stage(work, width, plain, candidates, None)
 
 
 def open_part(
@@ -42,7 +41,8 @@ def open_part(
     return CodedSearch(coder, RowReader.open(coded_store(work, coder), shards))
 
 
-def _two_stage(work: Workspace, width: int, plain: bool, candidates: int, shards: range) -> TwoStageSearch:
+def _two_stage(work: Workspace, width: int, plain: bool, candidates: int, shards: range | None) -> TwoStageSearch:
+    """Of some shards' documents, or of all."""
     coder = SignCoder.load(work.sign_coder)
     stored = RowReader.open(sign_store(work, coder), shards)
     signs = SignScan.of(coder, len(stored), stored.blocks(SIGNS_AT_ONCE))
