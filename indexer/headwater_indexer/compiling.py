@@ -1,24 +1,14 @@
-"""What the kernels that numba compiles share: whether there is numba, how they are compiled, and the cores they run on.
+"""What the kernels that numba compiles share: whether there is numba, and how they are compiled.
 
 Modules named `..._kernel` import numba, and are imported where there is one alone.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
-import torch
-from jaxtyping import Float32, UInt8
-
 from headwater_indexer.errors import MissingPackage
-
-_SHARED = 256  # rows, from which cores share them
-
-RowScorer = Callable[[UInt8[np.ndarray, "rows bytes"]], Float32[np.ndarray, " rows"]]
 
 
 @cache
@@ -55,21 +45,3 @@ def compiled(function: Any, *, fast: bool = True) -> Any:
 
     kernel._cache.save_overload = keep_if_there_is_room
     return kernel
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="headwater-codes")
-
-
-def shared_by_cores(
-    add: Callable[[UInt8[np.ndarray, "rows bytes"], Float32[np.ndarray, "rows *queries"]], None],
-    codes: UInt8[np.ndarray, "rows bytes"],
-    found: Float32[np.ndarray, "rows *queries"],
-) -> None:
-    """`add`s to the scores of the rows; it must hold no lock of the interpreter."""
-    threads = torch.get_num_threads()
-    if threads == 1 or len(codes) < _SHARED:
-        add(codes, found)
-    else:
-        list(_pool().map(add, np.array_split(codes, threads), np.array_split(found, threads)))

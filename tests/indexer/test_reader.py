@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from headwater_indexer.best import Best, best
-from headwater_indexer.store.reader import RowReader
+from headwater_indexer.store.reader import RowReader, _read_one_by_one
 from headwater_indexer.store.shards import ShardStore
 
 ROWS = np.random.default_rng(0).integers(0, 256, (1_000, 3_001), dtype=np.uint8)
@@ -24,8 +24,13 @@ def reader(tmp_path: Path) -> RowReader:
     return RowReader.open(store)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("count", [0, 1, 50, 1_000])
-def test_any_rows_come_in_the_order_asked_for(reader: RowReader, count: int) -> None:
+def test_any_rows_come_in_the_order_asked_for(
+    monkeypatch: pytest.MonkeyPatch, reader: RowReader, count: int, compiled: bool
+) -> None:
+    if not compiled:
+        monkeypatch.setattr("headwater_indexer.store.reader._reader", lambda: _read_one_by_one)
     ordinals = np.random.default_rng(1).permutation(1_000)[:count]
     assert np.array_equal(reader.gather(ordinals), ROWS[ordinals])
 

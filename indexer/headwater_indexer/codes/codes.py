@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
-from headwater_indexer.compiling import RowScorer
+from headwater_indexer.codes.cores import RowScorer
 
 # From the codes of some rows, without their headers, to <q, s> for each query.
 Scorer = Callable[[UInt8[np.ndarray, "rows code_bytes"]], Float[Tensor, "rows queries"]]

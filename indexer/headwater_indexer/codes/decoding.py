@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from headwater_indexer.compiling import shared_by_cores
+from headwater_indexer.codes.cores import shared_by_cores
 
 Codes = UInt8[np.ndarray, "rows bytes"]
 Words = Float32[np.ndarray, "windows columns"]  # an even number of columns

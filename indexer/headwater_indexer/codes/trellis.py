@@ -18,6 +18,7 @@ from torch.nn import functional
 from headwater_indexer import compiling
 from headwater_indexer.codes.blocks import product_of_decoded
 from headwater_indexer.codes.codes import Scorer
+from headwater_indexer.codes.cores import RowScorer
 from headwater_indexer.codes.decoding import decode, multiply
 from headwater_indexer.codes.lookup import look_up
 from headwater_indexer.codes.viterbi import best_windows
@@ -34,7 +35,6 @@ from headwater_indexer.codes.words import (
     second_half,
     windows,
 )
-from headwater_indexer.compiling import RowScorer
 
 _METRIC_BYTES = {"cpu": 128 << 20, "cuda": 4 << 30}  # held for the way back
 _ROWS_AT_ONCE = {"cpu": 64, "cuda": 4096}

@@ -6,16 +6,18 @@ their neighbours, which takes three times as long as reading it, and what was lo
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
+from headwater_indexer.compiling import has_numba
 from headwater_indexer.store.files import OpenFiles
 from headwater_indexer.store.shards import Place, ShardStore
 
+FIRST = 8  # rows, from which it is seen where they come from
 COLD = 50e-6  # seconds a row, which memory never takes and a disk always
 
 
@@ -29,6 +31,8 @@ class RowReader:
         self._width = width
         self._dtype = np.dtype(dtype)
         self._files = OpenFiles([place.path for place in self._places])
+        self._descriptors = np.array([self._files[number] for number in range(len(self._places))], np.int32)
+        self._offsets = np.array([place.offset for place in self._places], np.int64)
 
     @classmethod
     def open(cls, store: ShardStore, shards: range | None = None) -> "RowReader":
@@ -58,40 +62,45 @@ class RowReader:
     def gather(self, ordinals: Int64[np.ndarray, " ordinals"]) -> Any:
         """These rows, in the order asked for."""
         order = np.argsort(ordinals, kind="stable")
-        found = np.empty((len(ordinals), self._width), self._dtype)
-        parts = self._parts(ordinals[order], found)
+        wanted, found = ordinals[order], np.empty((len(ordinals), self._width), self._dtype)
+        shards = np.searchsorted(self._starts, wanted, side="right") - 1
+        offsets = self._offsets[shards] + (wanted - self._starts[shards]) * self._row_bytes
+        into = found.view(np.uint8)
         began = time.perf_counter()
-        for number, (file, offsets, rows) in enumerate(parts):
-            if number == 1 and time.perf_counter() - began > COLD * len(parts[0][1]):
-                for later, wanted, _ in parts[1:]:
-                    self._expect(later, wanted)  # the disk reads all of them at once
-            for offset, row in zip(offsets, rows, strict=True):
-                if os.preadv(file, (row,), offset) != self._row_bytes:
-                    raise _cut_short()
+        for part in (slice(0, FIRST), slice(FIRST, None)):
+            if part.start and len(into) > FIRST and time.perf_counter() - began > COLD * FIRST:
+                self._expect(shards[part], offsets[part])  # the disk reads all of them at once
+            if _reader()(self._descriptors[shards[part]], offsets[part], into[part]) < len(into[part]):
+                raise _cut_short()
         if (np.diff(order) == 1).all():
             return found
         turned = np.empty_like(found)
         turned[order] = found
         return turned
 
-    def _expect(self, file: int, offsets: Sequence[int]) -> None:
+    def _expect(self, shards: Int64[np.ndarray, " rows"], offsets: Int64[np.ndarray, " rows"]) -> None:
         """Tells the system which rows are read next, where it can be told."""
         if hasattr(os, "posix_fadvise"):
-            for offset in offsets:
+            for file, offset in zip(self._descriptors[shards].tolist(), offsets.tolist(), strict=True):
                 os.posix_fadvise(file, offset, self._row_bytes, os.POSIX_FADV_WILLNEED)
 
-    def _parts(self, wanted: Int64[np.ndarray, " wanted"], found: Any) -> list[tuple[int, list[int], list[Any]]]:
-        """Of ascending rows: for each shard its file, where its rows stand in that, and what they are read into."""
-        size, bytes_of = self._row_bytes, memoryview(found).cast("B") if len(found) else memoryview(b"")
-        into = [bytes_of[start : start + size] for start in range(0, len(bytes_of), size)]
-        cuts = np.searchsorted(wanted, self._starts)
-        return [
-            (self._files[number], (place.offset + (wanted[a:b] - first) * size).tolist(), into[a:b])
-            for number, (place, first, (a, b)) in enumerate(
-                zip(self._places, self._starts[:-1], pairwise(cuts), strict=True)
-            )
-            if a < b
-        ]
+
+@cache
+def _reader() -> Callable[[Any, Any, Any], int]:
+    if not has_numba():
+        return _read_one_by_one
+    from headwater_indexer.store.reading_kernel import read
+
+    return read  # type: ignore[no-any-return]
+
+
+def _read_one_by_one(files: Any, offsets: Any, into: Any) -> int:
+    """As the kernel."""
+    size, bytes_of, whole = into.shape[1], into.reshape(-1).data, 0
+    for row, (file, offset) in enumerate(zip(files.tolist(), offsets.tolist(), strict=True)):
+        # A view that lives as long as its read: a list of them would call the garbage collector.
+        whole += os.preadv(file, (bytes_of[row * size : (row + 1) * size],), offset) == size
+    return whole
 
 
 def _fill(block: np.ndarray, file: int, offset: int) -> None:
