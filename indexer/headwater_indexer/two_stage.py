@@ -114,16 +114,15 @@ class TwoStageSearch:
         """Candidates in the order of their exact scores: of as many as may still be among the best, in rounds."""
         ordinals, scores = np.zeros(0, np.int64), np.zeros(0, np.float32)
         scoring = self._exact.scoring(query)
-        while len(ordinals) < len(proposed.ordinals):
-            stop = max(FIRST_ROUND, 4 * top_k, 2 * len(ordinals))
-            if np.isinf(proposed.bounds[0]):
-                stop = len(proposed.ordinals)
+        bounds = proposed.bounds
+        stop = len(bounds) if np.isinf(bounds[0]) else max(FIRST_ROUND, 4 * top_k)
+        while len(ordinals) < stop:
             block = np.sort(proposed.ordinals[len(ordinals) : stop])
             found = self._scores(scoring, block, score, cores)
             ordinals, scores = np.concatenate([ordinals, block]), np.concatenate([scores, found])
-            left = proposed.bounds[len(ordinals) :]
-            if len(left) and np.partition(scores, -top_k)[-top_k] >= left[0]:
-                break
+            reached = np.partition(scores, -top_k)[-top_k]
+            # As many more as may be above that, and no more than there were, for they may raise it.
+            stop = min(2 * len(ordinals), int(np.searchsorted(-bounds, -reached)))
         order = np.argsort(ordinals)
         if score == "cosine":
             scores = scores / lengths(query[None])[0]
