@@ -13,10 +13,7 @@ from headwater_indexer.signs.counting_kernel import of_one
 from headwater_indexer.compiling import compiled
 
 def count(words):
-    found, rows = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    rows[0] = words[0].ctypes.data
-    of_one(found.ctypes.data, words[1].ctypes.data, rows.ctypes.data, 1)
-    return found[0]
+    return of_one(words[1].ctypes.data, words[0].ctypes.data, 1)
 
 kernel = compiled(count)
 words = np.zeros((2, 8), np.uint64)

@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Float32, UInt64
 
 from headwater_indexer.signs.coder import SignCoder, in_lines, pack
+from headwater_indexer.signs.folding import fold
 
 QUERY_BITS = 2  # as the kernel takes; they add a tenth to the error of the signs, and a third bit would take most of it
-DEVIATIONS_BELOW = 3.0  # of a low plane's count, that a row is given the benefit of before it is counted
+DEVIATIONS_BELOW = 2.5  # of a low plane's count, that a row is given the benefit of before it is counted
 _STEPS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)  # over the root mean square; 0.996 is a Gaussian's best
 
 
@@ -23,7 +24,7 @@ _STEPS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)  # over the root mean square;
 class QueryPlanes:
     """Queries as the kernel wants them."""
 
-    planes: UInt64[np.ndarray, "queries bits words"]
+    planes: UInt64[np.ndarray, "queries bits words"]  # folded: see `folding`
     steps: Float32[np.ndarray, " queries"]
     lengths: Float32[np.ndarray, " queries"]  # of the whole queries
     middle: float  # of the weighted counts: a product of 0
@@ -41,7 +42,9 @@ def query_planes(coder: SignCoder, queries: Float32[np.ndarray, "queries width"]
         planes[number, :, : coder.words] = pack(below)
     lengths = np.linalg.norm(queries, axis=1).astype(np.float32)
     middle = len(coder.columns) * (2**QUERY_BITS - 1) / 2
-    return QueryPlanes(planes, steps, lengths, middle, *_by_high_planes(planes, middle, len(coder.columns)))
+    most, slope = _by_high_planes(planes, middle, len(coder.columns))
+    fold(planes)
+    return QueryPlanes(planes, steps, lengths, middle, most, slope)
 
 
 def _by_high_planes(

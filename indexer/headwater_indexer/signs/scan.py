@@ -14,6 +14,7 @@ from headwater_indexer.compiling import require_numba
 from headwater_indexer.errors import HeadwaterError
 from headwater_indexer.search import ScoreKind
 from headwater_indexer.signs.coder import HEADER, HEADER_BYTES, SignCoder, in_lines
+from headwater_indexer.signs.folding import fold, unfold
 from headwater_indexer.signs.query import QueryPlanes, query_planes
 
 Records = UInt8[np.ndarray, "rows bytes"]
@@ -45,6 +46,7 @@ class SignScan:
     def __init__(self, coder: SignCoder, documents: int) -> None:
         """Room for so many, to be filled by `add`."""
         self.coder = coder
+        # Folded: see `folding`.
         self.words: UInt64[np.ndarray, "documents words"] = in_lines(documents, coder.words_in_memory)
         self.norms: Float32[np.ndarray, " documents"] = np.zeros(documents, dtype=np.float32)
         self.factors: Float32[np.ndarray, " documents"] = np.zeros(documents, dtype=np.float32)
@@ -70,6 +72,7 @@ class SignScan:
         header = np.ascontiguousarray(records[:, :HEADER_BYTES]).view(HEADER)[:, 0]
         self.norms[part], self.factors[part] = header["norm"], header["factor"]
         self.words[part, : self.coder.words] = np.ascontiguousarray(records[:, HEADER_BYTES:]).view(np.uint64)
+        fold(self.words[part])
         self._filled += len(records)
 
     def __len__(self) -> int:
@@ -148,8 +151,9 @@ class SignScan:
         queries = draw.standard_normal((_TRIED_QUERIES, self.coder.width)).astype(np.float32)
         planes, allowed = query_planes(self.coder, queries), np.full(_TRIED_QUERIES, 0.5, dtype=np.float32)
         for query, (scores, ordinals) in enumerate(self._part(_Pass(planes, self.factors, allowed, rows), 0, rows)):
-            differing = np.bitwise_count(self.words[:rows, None] ^ planes.planes[query]).sum(2, dtype=np.int64)
-            counted = differing @ (1 << np.arange(differing.shape[1]))
+            differing = self.words[:rows, None] ^ planes.planes[query]
+            unfold(differing)
+            counted = np.bitwise_count(differing).sum(2, dtype=np.int64) @ (1 << np.arange(differing.shape[1]))
             products = (planes.middle - counted) * planes.steps[query]
             expected = products * self.factors[:rows] + allowed[query] * self.norms[:rows]
             if not np.allclose(scores[np.argsort(ordinals)], expected, rtol=1e-4, atol=1e-6):

@@ -10,7 +10,7 @@ import numpy as np
 
 from headwater_indexer.compiling import compiled
 from headwater_indexer.signs.coder import LINE_WORDS
-from headwater_indexer.signs.counting_kernel import of_eight, of_one
+from headwater_indexer.signs.counting_kernel import EIGHT, above_of_eight, of_one
 
 WORD_BYTES = 8
 
@@ -71,7 +71,7 @@ def _scan(
 ) -> None:
     """Fills the scores, of which the c best rows of query q are among the first counts[q].
 
-    words    uint64 [rows, words]           of the rows numbered from `first`, in whole lines of LINE_WORDS,
+    words    uint64 [rows, words]           of the rows numbered from `first`, in whole lines, folded,
                                             one row after the other; one in `every` is looked at
     scales   float32 [rows]                 what a row's product is multiplied by; NaN for a row that is left out
     errors   float32 [rows]                 how wrong a row's score may be; a query's `allowed` of it is added
@@ -82,28 +82,38 @@ def _scan(
     scores   float32 [queries, 2 c], ordinals int64 [queries, 2 c], counts int64 [queries]
     """
     last, most = (len(words) - 1) // every, scores.shape[1]
-    chunks, row_bytes = words.shape[1] // LINE_WORDS, words.shape[1] * WORD_BYTES
+    lines, row_bytes = words.shape[1] // LINE_WORDS, words.shape[1] * WORD_BYTES
     base, plane = words.ctypes.data, planes.ctypes.data
-    rows, found = np.empty(8, np.int64), np.empty(8, np.int64)
-    one, lower = np.empty(1, np.int64), np.empty(1, np.int64)
-    places, counted, place_of_one, counted_of_one = rows.ctypes, found.ctypes, one.ctypes, lower.ctypes
-    for i in range(0, last + 1, 8):  # eight rows meet a plane of a query while it is in the registers
-        for place in range(8):
-            rows[place] = base + min(i + place, last) * every * row_bytes
+    rows, found = np.empty(EIGHT, np.int64), np.empty(EIGHT, np.int64)
+    own_scales, own_errors = np.empty(EIGHT, np.float32), np.zeros(EIGHT, np.float32)
+    of_rows, counted, scaled, wrong = rows.ctypes, found.ctypes, own_scales.ctypes, own_errors.ctypes
+    for i in range(0, last + 1, EIGHT):  # rows meet a plane of a query while it is in the registers
+        for place in range(EIGHT):
+            row = min(i + place, last) * every
+            rows[place] = base + row * row_bytes
+            own_scales[place] = scales[row] if i + place <= last else np.float32(np.nan)
+            own_errors[place] = errors[row]
         for q in range(len(planes)):
-            low = plane + 2 * q * row_bytes
-            of_eight(counted.data, low + row_bytes, places.data, chunks)
-            step, allow, top, fall, bound = steps[q], allowed[q], likely[q], slope[q], least[q]
-            for place in range(min(8, last + 1 - i)):
-                row = (i + place) * every
-                count = np.float32(found[place])
-                scale, extra = step * scales[row], allow * errors[row]
-                if (top - fall * count) * scale + extra > bound:  # as NaN is not
-                    one[0] = rows[place]
-                    of_one(counted_of_one.data, low, place_of_one.data, chunks)
-                    score = (np.float32(middle) - 2 * count - np.float32(lower[0])) * scale + extra
+            low, step, allow, bound = plane + 2 * q * row_bytes, steps[q], allowed[q], least[q]
+            above = above_of_eight(
+                counted.data,
+                low + row_bytes,
+                of_rows.data,
+                lines,
+                scaled.data,
+                wrong.data,
+                step * likely[q],
+                step * slope[q],
+                allow,
+                bound,
+            )
+            for place in range(EIGHT if above else 0):
+                if above >> place & 1:
+                    count = 2 * found[place] + of_one(low, rows[place], lines)
+                    product = (np.float32(middle) - np.float32(count)) * step
+                    score = product * own_scales[place] + allow * own_errors[place]
                     if score > bound:
-                        scores[q, counts[q]], ordinals[q, counts[q]] = score, first + row
+                        scores[q, counts[q]], ordinals[q, counts[q]] = score, first + (i + place) * every
                         counts[q] += 1
                         if counts[q] == most:
                             bound = least[q] = _best_first(scores[q], ordinals[q], most // 2)
