@@ -1,8 +1,10 @@
 """What builds of few and of many documents hold in memory at most, each in a process of its own."""
 
 import random
+import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,11 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"
 """
 
 
-def memory_of_builds(folder: Path, sizes: Sequence[int]) -> dict[str, Any]:
-    """Peak bytes by number of documents, and the largest build's over the smallest's. Both have several shards."""
+def memory_of_builds(folder: Path, sizes: Sequence[int], *, rounds: int) -> dict[str, Any]:
+    """Peak bytes by number of documents, and the largest build's over the smallest's. Both have several shards.
+
+    Medians of rounds: what the C library keeps of freed memory makes builds of the same corpus differ by a tenth.
+    """
     model = folder / "model"
     torch.manual_seed(0)
     config = GPT2Config(
@@ -32,16 +37,21 @@ def memory_of_builds(folder: Path, sizes: Sequence[int]) -> dict[str, Any]:
     )
     GPT2LMHeadModel(config).save_pretrained(model)
     write_tokenizer(model)
-    peaks = {size: peak(folder, model, size) for size in sizes}
+    peaks: dict[int, list[int]] = {size: [] for size in sizes}
+    for _ in range(rounds):
+        for size in sizes:
+            peaks[size].append(peak(folder, model, size))
+    middling = {size: statistics.median(found) for size, found in peaks.items()}
     return {
-        "ratios": {"memory of a larger build": peaks[sizes[-1]] / peaks[sizes[0]]},
-        "found": {"peak_bytes": {str(size): peaks[size] for size in sizes}},
+        "ratios": {"memory of a larger build": middling[sizes[-1]] / middling[sizes[0]]},
+        "found": {"peak_bytes": {str(size): found for size, found in peaks.items()}},
     }
 
 
 def peak(folder: Path, model: Path, size: int) -> int:
     draw, corpus = random.Random(0), folder / f"{size}.jsonl"  # noqa: S311 - lengths of texts
     write_corpus(corpus, [draw.randint(16, 48) for _ in range(size)])
-    command = [sys.executable, "-c", CHILD, str(model), str(corpus), str(folder / f"index-{size}")]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        command = [sys.executable, "-c", CHILD, str(model), str(corpus), f"{out}/index"]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     return int(run.stdout.split()[-1]) * 1024

@@ -67,7 +67,7 @@ def main(
         flat = measure_flat(4_000 if quick else 20_000)
         two = measure_two_stages(kept, sizes, at_the_margin=quick)
         store = measure_store(Path(aside), megabytes=128 if quick else 512)
-        builds = memory_of_builds(Path(aside), (1_100, 2_200) if quick else (4_400, 8_800))
+        builds = memory_of_builds(Path(aside), (1_100, 2_200) if quick else (4_400, 8_800), rounds=1 if quick else 3)
         codes = measure_codes(500 if quick else 2_000)
     ratios = {**flat["ratios"], **two["ratios"], **store["ratios"], **builds["ratios"]}
     report: dict[str, Any] = {
