@@ -20,7 +20,7 @@ from headwater_indexer.store.reader import RowReader
 from headwater_indexer.store.shards import ShardStore
 
 COUNTS = (1, 64)  # of queries together
-ROUNDS = 5
+ROUNDS = 9
 CPU = torch.device("cpu")
 BYTES = {"float16": None, "8 bits": WIDTH, "4 bits": WIDTH // 2, "2 bits": WIDTH // 4}  # of a code
 

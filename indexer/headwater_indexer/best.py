@@ -3,7 +3,8 @@
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
-_PENDING = 65_536  # scores of a query that wait to be ranked together
+_AT_ONCE = 4_096  # scores of a query that are looked at together
+_PENDING = 4_096  # that wait to be ranked together
 
 
 def best(
@@ -31,13 +32,23 @@ class Best:
         self._scores: list[Float[np.ndarray, "queries block"]] = [np.empty((queries, 0), dtype=np.float32)]
         self._ordinals: list[Int64[np.ndarray, "queries block"]] = [np.empty((queries, 0), dtype=np.int64)]
         self._pending = 0
+        self._least: Float[np.ndarray, "queries 1"] = np.full((queries, 1), -np.inf, dtype=np.float32)
 
     def offer(self, scores: Float[np.ndarray, "queries block"], ordinals: Int64[np.ndarray, " block"]) -> None:
-        """The scores of these documents."""
+        """The scores of these documents, which come in the order of equal ones."""
+        for start in range(0, len(ordinals), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            self._offer(scores[:, part], ordinals[part])
+
+    def _offer(self, scores: Float[np.ndarray, "queries block"], ordinals: Int64[np.ndarray, " block"]) -> None:
+        # Comparing is much quicker than ranking, and of later blocks little is left.
+        if np.isfinite(self._least).all():
+            above = (scores > self._least).any(axis=0)
+            scores, ordinals = scores[:, above], ordinals[above]
         self._scores.append(scores)
         self._ordinals.append(np.broadcast_to(ordinals, scores.shape))
         self._pending += len(ordinals)
-        if self._pending >= _PENDING:
+        if self._pending >= max(_PENDING, 2 * self._top_k):
             self._reduce()
 
     def _reduce(self) -> None:
@@ -46,6 +57,8 @@ class Best:
         self._scores = [np.take_along_axis(scores, places, axis=1)]
         self._ordinals = [np.take_along_axis(ordinals, places, axis=1)]
         self._pending = 0
+        if self._scores[0].shape[1] == self._top_k:
+            self._least = self._scores[0][:, -1:]
 
     def found(self) -> tuple[Float32[np.ndarray, "queries top_k"], Int64[np.ndarray, "queries top_k"]]:
         """Scores in falling order, and whose they are; the first of equal ones comes first."""

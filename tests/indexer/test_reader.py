@@ -97,8 +97,9 @@ def test_more_files_are_opened_than_a_process_may_at_first(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("top_k", [1, 7, 300])
 def test_the_best_of_blocks_are_the_best_of_all(monkeypatch: pytest.MonkeyPatch, top_k: int) -> None:
-    monkeypatch.setattr("headwater_indexer.best._PENDING", 64)
-    scores = np.random.default_rng(2).integers(0, 1_000, (3, 300)).astype(np.float32)
+    monkeypatch.setattr("headwater_indexer.best._PENDING", 40)
+    monkeypatch.setattr("headwater_indexer.best._AT_ONCE", 20)
+    scores = np.random.default_rng(2).integers(0, 100, (3, 300)).astype(np.float32)
     found = Best(3, top_k)
     for block in np.array_split(np.arange(300), 11):
         found.offer(scores[:, block], block)
