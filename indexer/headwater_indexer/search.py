@@ -5,10 +5,12 @@ cosine     <v_q, u_z> / ||v_q||      the same ranking, comparable between querie
 influence  <v_q, u_z> ||v_z||        scored over all rows: no order of unit rows tells its ranking
 """
 
+import logging
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +21,8 @@ from headwater_indexer.best import Best
 from headwater_indexer.durable import replacing
 from headwater_indexer.errors import DataError, IndexDamaged, MissingPackage
 from headwater_indexer.tensors import reading_tensors
+
+log = logging.getLogger("headwater.search")
 
 ScoreKind = Literal["relatif", "influence", "cosine"]
 Sign = Literal["positive", "negative"]
@@ -104,7 +108,8 @@ class FlatSearch:
     def __init__(self, index: Any, norms: Float[np.ndarray, " rows"]) -> None:
         self._faiss = import_faiss()
         self.norms = norms
-        self._on_gpu = _on_gpu(self._faiss, index)
+        self._on_gpu = _on_gpus(self._faiss, index)
+        self._one_at_a_time = Lock()  # what FAISS holds of a GPU is for one thread
         self._flat = index
 
     @classmethod
@@ -149,7 +154,8 @@ class FlatSearch:
             return [[] for _ in queries]
         queries = np.ascontiguousarray(queries * np.float32(_direction(sign)))
         if self._on_gpu is not None and top_k <= GPU_TOP_K and score != "influence" and searched == len(self):
-            scores, ordinals = self._on_gpu.search(queries, top_k)
+            with self._one_at_a_time:
+                scores, ordinals = self._on_gpu.search(queries, top_k)
         else:
             found = Best(len(queries), top_k)
             for block, own in self._scored(queries, score, among):
@@ -218,13 +224,16 @@ def gpus() -> int:
     return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
 
 
-def _on_gpu(faiss: Any, index: Any) -> Any | None:
-    """A float16 copy on the first GPU that FAISS sees; None without one."""
-    if gpus() == 0:
+def _on_gpus(faiss: Any, index: Any) -> Any | None:
+    """A float16 copy on the GPUs that FAISS sees, a part of the rows on each; None without one."""
+    count = gpus()
+    if count == 0:
+        log.info("exact search on the CPU: FAISS sees no GPU")
         return None
-    options = faiss.GpuClonerOptions()
-    options.useFloat16 = True
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index, options)
+    log.info("exact search on %d GPU(s), in float16; by influence, under filters and for long lists on the CPU", count)
+    options = faiss.GpuMultipleClonerOptions()
+    options.useFloat16, options.shard = True, True
+    return faiss.index_cpu_to_all_gpus(index, options)
 
 
 def percentile(rank: int, documents: int, sign: Sign) -> float:

@@ -88,3 +88,12 @@ def test_a_cut_file_is_refused_by_name(tmp_path: Path, search: FlatSearch) -> No
     (tmp_path / "search.faiss").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(IndexDamaged, match=r"search\.faiss cannot be read"):
         FlatSearch.open(tmp_path / "search.faiss", tmp_path / "norms.safetensors")
+
+
+def test_where_rows_are_searched_is_logged(
+    tmp_path: Path, search: FlatSearch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "headwater.search"):
+        FlatSearch.open(tmp_path / "search.faiss", tmp_path / "norms.safetensors")
+    told = "exact search on the CPU: FAISS sees no GPU" if search.device == "cpu" else "GPU(s), in float16"
+    assert told in caplog.text
