@@ -81,7 +81,7 @@ class LevelCodes:
 
     def quick_scorer(self, query: Float[Tensor, " width"]) -> RowScorer:
         """Scores rows for one query by a kernel of numba's."""
-        return Walk(8 // self._in_byte, self._levels.numpy(), self._picked(query[None])[0].numpy())
+        return Walk(self._levels.numpy(), self._picked(query[None]).reshape(-1, self._in_byte).numpy())
 
     def decode(self, codes: UInt8[Tensor, "rows bytes"]) -> Float[Tensor, "rows width"]:
         whole = codes.long()

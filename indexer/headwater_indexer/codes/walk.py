@@ -11,16 +11,17 @@ from headwater_indexer.codes.cores import shared_by_cores
 
 @dataclass(frozen=True)
 class Walk:
-    """Codes of 4 or 8 bits, each of which names the level of a column, and one query."""
+    """Codes that name the level of a column each, one or two in a byte, and one query."""
 
-    bits: int
     levels: Float32[np.ndarray, " levels"]
-    query: Float32[np.ndarray, " columns"]
+    query: Float32[np.ndarray, "bytes in_byte"]  # the higher half of a byte first
 
     def __call__(self, codes: UInt8[np.ndarray, "rows bytes"]) -> Float32[np.ndarray, " rows"]:
         """<q, s> for each row."""
-        from headwater_indexer.codes.walk_kernel import walk
+        from headwater_indexer.codes.walk_kernel import by_bytes, by_halves
 
         found = np.empty(len(codes), dtype=np.float32)
-        shared_by_cores(partial(walk, self.bits, self.levels, self.query), codes, found)
+        columns = [np.ascontiguousarray(part) for part in self.query.T]
+        kernel = by_bytes if len(columns) == 1 else by_halves
+        shared_by_cores(partial(kernel, self.levels, *columns), codes, found)
         return found
