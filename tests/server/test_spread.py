@@ -122,6 +122,28 @@ def spread(folder: Path, **options: Any) -> Index:
     return Index.open(folder, device="cpu", spread=lambda *what: ClusterSearch(*what[:3], **given))
 
 
+def timed(ask: Callable[[], Any]) -> tuple[Any, float]:
+    began = time.monotonic()
+    return ask(), time.monotonic() - began
+
+
+def asked_meanwhile(ask: Callable[[], Any], event: Callable[[], None], *, after: int) -> list[tuple[Any, float]]:
+    """Answers, and the seconds that each took: of four who ask 25 questions each from the moment on at which something
+    happens, and `after` more when it has."""
+    begun, happened = threading.Barrier(5), threading.Event()
+
+    def load() -> list[tuple[Any, float]]:
+        begun.wait()
+        return [timed(ask) for _ in range(25)] + ([timed(ask) for _ in range(after)] if happened.wait(60) else [])
+
+    with ThreadPoolExecutor(4) as pool:
+        loads = [pool.submit(load) for _ in range(4)]
+        begun.wait()
+        event()
+        happened.set()
+        return [one for load in loads for one in load.result()]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["codes"], indirect=True)
 def test_a_node_that_is_killed_under_load_loses_no_question(
@@ -137,19 +159,10 @@ def test_a_node_that_is_killed_under_load_loses_no_question(
     server = live(index)
     ask = partial(server.ask, QUESTION[1], prompt=QUESTION[0], top_k=10, histogram=True)
     first = ask().json()
-    killed, asked = threading.Event(), threading.Barrier(5)
-
-    def load() -> list[Any]:
-        asked.wait()
-        return [ask() for _ in range(25)] + ([ask() for _ in range(5)] if killed.wait(60) else [])
-
-    with ThreadPoolExecutor(4) as pool:
-        loads = [pool.submit(load) for _ in range(4)]
-        asked.wait()
-        victim = next(node for node in cluster.list_all_nodes() if node.node_id in homes() and not node.head)
-        cluster.remove_node(victim, allow_graceful=False)
-        killed.set()
-        answers = [answer for load in loads for answer in load.result()]
+    victim = next(node for node in cluster.list_all_nodes() if node.node_id in homes() and not node.head)
+    answers, _ = zip(
+        *asked_meanwhile(ask, partial(cluster.remove_node, victim, allow_graceful=False), after=5), strict=True
+    )
     assert [answer.status_code for answer in answers] == [200] * 120
     assert all(answer.json()["data"] == first["data"] for answer in answers)
     assert all(answer.json()["histogram"] == first["histogram"] for answer in answers)
@@ -196,24 +209,10 @@ def test_a_part_that_has_another_replica_is_answered_for_at_once(
     server = live(index)
     ask = partial(server.ask, QUESTION[1], prompt=QUESTION[0], top_k=10, histogram=True)
     first = ask().json()
-    asked, killed = threading.Barrier(5), threading.Event()
-
-    def timed() -> tuple[Any, float]:
-        began = time.monotonic()
-        return ask(), time.monotonic() - began
-
-    def load() -> list[tuple[Any, float]]:
-        asked.wait()
-        return [timed() for _ in range(25)] + ([timed() for _ in range(10)] if killed.wait(60) else [])
-
-    with ThreadPoolExecutor(4) as pool:
-        loads = [pool.submit(load) for _ in range(4)]
-        asked.wait()
-        cluster.remove_node(next(node for node in cluster.list_all_nodes() if not node.head), allow_graceful=False)
-        killed.set()
-        answers = [one for load in loads for one in load.result()]
+    victim = next(node for node in cluster.list_all_nodes() if not node.head)
+    answers = asked_meanwhile(ask, partial(cluster.remove_node, victim, allow_graceful=False), after=10)
     wait_for(lambda: not whole())  # it has been noticed that one is not there
-    answers += [timed() for _ in range(10)]
+    answers += [timed(ask) for _ in range(10)]
     assert not whole()
     assert all(answer.status_code == 200 and answer.json()["data"] == first["data"] for answer, _ in answers)
     assert max(seconds for _, seconds in answers) < 10
