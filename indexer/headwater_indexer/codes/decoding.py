@@ -22,9 +22,9 @@ def decode(words: Words, codes: Codes) -> Float32[np.ndarray, "rows steps*column
 
 
 def multiply(words: Words, query: Float32[np.ndarray, "steps columns"], codes: Codes) -> Float32[np.ndarray, " rows"]:
-    """The query's product with each row, which is never held as a whole."""
-    from headwater_indexer.codes.decoding_kernel import multiply as by_words
+    """The query's product with each row, which is never held as a whole; of words of a power of two of columns."""
+    from headwater_indexer.codes.product_kernel import multiply_by
 
     found = np.empty(len(codes), dtype=np.float32)
-    shared_by_cores(partial(by_words, words, query), codes, found)
+    shared_by_cores(partial(multiply_by(words.shape[1]), words, query), codes, found)
     return found

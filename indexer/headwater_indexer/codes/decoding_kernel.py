@@ -1,4 +1,4 @@
-"""Words named by the windows of codes: copied one behind the other, or multiplied with a query as they are read."""
+"""Words named by the windows of codes, copied one behind the other."""
 
 from typing import Any
 
@@ -24,30 +24,4 @@ def _decode(words: Any, codes: Any, found: Any) -> None:
             place += 2 * pairs
 
 
-def _multiply(words: Any, query: Any, codes: Any, found: Any) -> None:
-    """Writes the product of a query, float32 [steps, columns], with each row: words float32 [windows, columns]."""
-    length, columns = codes.shape[1], words.shape[1]
-    for row in range(len(codes)):
-        window = np.uint32(0)
-        a = b = c = d = np.float32(0)  # sums that do not wait for one another
-        if columns == 2:  # without a loop in the loop: twice as quick
-            for byte in range(length):
-                window = (window << _BYTE) | np.uint32(codes[row, byte])
-                one, two, step = (window >> _HALF_BYTE) & _MASK, window & _MASK, 2 * byte
-                a += words[one, 0] * query[step, 0]
-                b += words[one, 1] * query[step, 1]
-                c += words[two, 0] * query[step + 1, 0]
-                d += words[two, 1] * query[step + 1, 1]
-        else:
-            for byte in range(length):
-                window = (window << _BYTE) | np.uint32(codes[row, byte])
-                one, two, step = (window >> _HALF_BYTE) & _MASK, window & _MASK, 2 * byte
-                for column in range(0, columns, 2):
-                    a += words[one, column] * query[step, column]
-                    b += words[one, column + 1] * query[step, column + 1]
-                    c += words[two, column] * query[step + 1, column]
-                    d += words[two, column + 1] * query[step + 1, column + 1]
-        found[row] = a + b + c + d
-
-
-decode, multiply = compiled(_decode), compiled(_multiply)
+decode = compiled(_decode)

@@ -20,7 +20,6 @@ from headwater_indexer.codes.blocks import product_of_decoded
 from headwater_indexer.codes.codes import Scorer
 from headwater_indexer.codes.cores import RowScorer
 from headwater_indexer.codes.decoding import decode, multiply
-from headwater_indexer.codes.lookup import look_up
 from headwater_indexer.codes.viterbi import best_windows
 from headwater_indexer.codes.words import (
     CHOICES,
@@ -38,7 +37,7 @@ from headwater_indexer.codes.words import (
 
 _METRIC_BYTES = {"cpu": 128 << 20, "cuda": 4 << 30}  # held for the way back
 _ROWS_AT_ONCE = {"cpu": 64, "cuda": 4096}
-_SHORT = 3  # columns of half a word, up to which a query is sooner multiplied with words than looked up in a table
+_LONGEST = 64  # columns of words that one query is multiplied with as they are read
 _FIRST = 3  # steps, after which every state has been reached
 
 
@@ -173,19 +172,23 @@ class TrellisCodes:
         decoded[:, self._columns] = self._by_steps(codes.numpy())
         return decoded[:, : self._width]
 
-    def quick_scorer(self, query: Float[Tensor, " width"]) -> RowScorer:
-        """Scores rows for one query by a kernel of numba's: word by word where words are short; else by a table of the
-        query's products with both halves of each step's words, which takes two numbers a step."""
-        steps = self._in_steps(query[None])[0]
-        if self._halves.shape[2] <= _SHORT:
-            return partial(multiply, self._table, steps.flatten(1).numpy())
-        first, second = ((steps[:, half] @ self._halves[half].T).numpy() for half in range(2))
-        return partial(look_up, first, second)
+    def quick_scorer(self, query: Float[Tensor, " width"]) -> RowScorer | None:
+        """Scores rows for one query by a kernel of numba's, word by word; None where words are very long."""
+        if self._padded.shape[1] > _LONGEST:
+            return None
+        steps = self._in_steps(query[None])[0].flatten(1)
+        return partial(multiply, self._padded, _wider(steps, self._padded.shape[1]).numpy())
 
     @cached_property
     def _table(self) -> Float32[np.ndarray, "windows columns"]:
         """Every window's word."""
         return self._words(torch.arange(WINDOWS)[None])[0].numpy()
+
+    @cached_property
+    def _padded(self) -> Float32[np.ndarray, "windows columns"]:
+        """Words with zeros behind, so that their columns are a power of two."""
+        table = torch.from_numpy(self._table)
+        return _wider(table, 1 << (table.shape[1] - 1).bit_length()).numpy()
 
     def scorer(self, queries: Float[Tensor, "queries width"]) -> Scorer:
         return product_of_decoded(self._by_steps, self._in_steps(queries).flatten(1))
@@ -195,6 +198,11 @@ class TrellisCodes:
         if compiling.has_numba():
             return torch.from_numpy(decode(self._table, codes))
         return self._words(torch.from_numpy(windows(codes))).flatten(1)
+
+
+def _wider(numbers: Float[Tensor, "rows columns"], columns: int) -> Float[Tensor, "rows more"]:
+    """With zeros behind."""
+    return functional.pad(numbers, (0, columns - numbers.shape[1])).contiguous()
 
 
 def _advance(
