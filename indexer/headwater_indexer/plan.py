@@ -16,9 +16,9 @@ HEADROOM = 300_000_000  # bytes of a process beside its rows: blocks, tables and
 
 # Measured on 2 cores (benchmarks/index.py); they decide nothing but which plan `auto` takes.
 BYTES_A_SECOND = 15e9  # of rows multiplied in memory
-CODES_A_SECOND = 0.2e9  # of records of 2,048 bytes, met by one query; larger ones are quicker
+CODES_A_SECOND = 1e9  # looked up in tables
 GATHER_SECONDS = 0.02  # to score candidates
-PATIENCE = 0.1  # seconds of an exact search that nobody needs shorter: what the gradient of a question takes
+PATIENCE = 0.05  # seconds of an exact search that nobody needs shorter
 
 
 @dataclass(frozen=True, kw_only=True)
