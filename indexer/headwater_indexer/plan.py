@@ -16,7 +16,7 @@ HEADROOM = 300_000_000  # bytes of a process beside its rows: blocks, tables and
 
 # Measured on 2 cores (benchmarks/index.py); they decide nothing but which plan `auto` takes.
 BYTES_A_SECOND = 15e9  # of rows multiplied in memory
-CODES_A_SECOND = 1e9  # looked up in tables
+CODES_A_SECOND = 1e9  # of records met by one query
 GATHER_SECONDS = 0.02  # to score candidates
 PATIENCE = 0.05  # seconds of an exact search that nobody needs shorter
 
