@@ -6,11 +6,13 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from headwater_indexer import compiling
 from headwater_indexer.codes.blocks import product_of_decoded
 from headwater_indexer.codes.codes import Scorer
 from headwater_indexer.codes.cores import RowScorer
 from headwater_indexer.codes.levels import best_levels
 from headwater_indexer.codes.walk import Walk
+from headwater_indexer.codes.walk import decode as levels_of
 
 
 class HalfCodes:
@@ -72,10 +74,12 @@ class LevelCodes:
         return functional.pad(rows[:, self._order], (0, self.bytes * self._in_byte - len(self._order)))
 
     def scorer(self, queries: Float[Tensor, "queries width"]) -> Scorer:
-        pairs = torch.cartesian_prod(*[self._levels] * self._in_byte).reshape(256, self._in_byte)
+        named = torch.cartesian_prod(*[self._levels] * self._in_byte).reshape(256, self._in_byte)
 
         def decode(codes: UInt8[np.ndarray, "rows bytes"]) -> Float[Tensor, "rows places"]:
-            return functional.embedding(torch.from_numpy(codes.astype(np.int32)), pairs).flatten(1)
+            if compiling.has_numba():
+                return torch.from_numpy(levels_of(named.numpy(), codes))
+            return functional.embedding(torch.from_numpy(codes.astype(np.int32)), named).flatten(1)
 
         return product_of_decoded(decode, self._picked(queries))
 

@@ -1,4 +1,4 @@
-"""Records of a level a column scored for one query, level by level, compiled by numba: nothing is decoded."""
+"""Codes of a level a column, by kernels of numba's: decoded, or met by one query and never held as a whole."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -7,6 +7,18 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from headwater_indexer.codes.cores import shared_by_cores
+
+
+def decode(
+    levels_of_byte: Float32[np.ndarray, "256 in_byte"], codes: UInt8[np.ndarray, "rows bytes"]
+) -> Float32[np.ndarray, "rows places"]:
+    """The levels that each row's bytes name, one behind the other."""
+    from headwater_indexer.codes.walk_kernel import decode as by_bytes
+
+    kind = np.dtype(f"u{levels_of_byte.itemsize * levels_of_byte.shape[1]}")  # all levels of a byte are copied as one
+    found = np.empty((len(codes), codes.shape[1] * levels_of_byte.shape[1]), dtype=np.float32)
+    shared_by_cores(partial(by_bytes, levels_of_byte.view(kind)[:, 0]), codes, found.view(kind))
+    return found
 
 
 @dataclass(frozen=True)

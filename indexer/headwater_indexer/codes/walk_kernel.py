@@ -1,4 +1,4 @@
-"""Codes of a level a column, met by one query level by level: LLVM takes eight to sixteen columns at once."""
+"""Codes of a level a column, decoded, or met by one query as they are read: LLVM takes many columns at once."""
 
 from typing import Any
 
@@ -26,4 +26,12 @@ def _halves(levels: Any, high: Any, low: Any, codes: Any, found: Any) -> None:
         found[row] = total
 
 
+def _decode(table: Any, codes: Any, found: Any) -> None:
+    """Fills `found` [rows, bytes] with what each byte stands for: `table` [256], both of one kind."""
+    for row in range(len(codes)):
+        for place in range(codes.shape[1]):
+            found[row, place] = table[codes[row, place]]
+
+
+decode = compiled(_decode)
 by_bytes, by_halves = compiled(_bytes), compiled(_halves)
