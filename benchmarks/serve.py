@@ -70,9 +70,9 @@ FULL = Size(
     queue_requests=256,
 )
 QUICK = Size(
-    documents=40,
-    questions=16,
-    rounds=20,
+    documents=24,
+    questions=8,
+    rounds=10,
     rates=(0.5, 1.5),
     seconds=3.0,
     soak=5.0,
