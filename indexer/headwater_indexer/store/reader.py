@@ -65,12 +65,12 @@ class RowReader:
         wanted, found = ordinals[order], np.empty((len(ordinals), self._width), self._dtype)
         shards = np.searchsorted(self._starts, wanted, side="right") - 1
         offsets = self._offsets[shards] + (wanted - self._starts[shards]) * self._row_bytes
-        into = found.view(np.uint8)
+        into, read = found.view(np.uint8), _reader()
         began = time.perf_counter()
         for part in (slice(0, FIRST), slice(FIRST, None)):
             if part.start and len(into) > FIRST and time.perf_counter() - began > COLD * FIRST:
                 self._expect(shards[part], offsets[part])  # the disk reads all of them at once
-            if _reader()(self._descriptors[shards[part]], offsets[part], into[part]) < len(into[part]):
+            if read(self._descriptors[shards[part]], offsets[part], into[part]) < len(into[part]):
                 raise _cut_short()
         if (np.diff(order) == 1).all():
             return found
