@@ -16,11 +16,12 @@ from headwater_indexer.store.shards import ShardStore
 
 ROW_BYTES = 3_080
 SHARD_BYTES = 32 << 20
-ROUNDS = 3
+ROUNDS = 6
 
 
 def measure_store(folder: Path, *, megabytes: int) -> dict[str, Any]:
-    """Speeds over those of plain writes, each flushed to the disk, and of plain reads; medians over rounds."""
+    """Speeds over those of plain writes, each flushed to the disk, and of plain reads; medians over rounds, every other
+    of which goes backward: a disk may take the first bytes sooner than the next ones."""
     count = SHARD_BYTES // ROW_BYTES
     rows = np.random.default_rng(0).integers(0, 256, (count, ROW_BYTES), dtype=np.uint8)
     shards = max(2, (megabytes << 20) // rows.nbytes)
@@ -31,16 +32,22 @@ def measure_store(folder: Path, *, megabytes: int) -> dict[str, Any]:
         work()
         taken.setdefault(name, []).append(time.perf_counter() - began)
 
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
         for part in ("store", "plain"):
             shutil.rmtree(folder / part, ignore_errors=True)
             (folder / part).mkdir()
         store = ShardStore(folder / "store", width=ROW_BYTES, dtype="uint8")
-        note("plain write", partial(write_plain, folder / "plain", rows, shards))
-        note("write", partial(write, store, rows, shards))
+        direction = -1 if turn % 2 else 1
+        writes = (
+            ("plain write", partial(write_plain, folder / "plain", rows, shards)),
+            ("write", partial(write, store, rows, shards)),
+        )
+        for name, work in writes[::direction]:
+            note(name, work)
         forget(folder)
-        note("plain read", partial(read_plain, folder / "plain"))
-        note("read", partial(read, store))
+        reads = ("plain read", partial(read_plain, folder / "plain")), ("read", partial(read, store))
+        for name, work in reads[::direction]:
+            note(name, work)
     for part in ("store", "plain"):
         shutil.rmtree(folder / part)
     size = shards * rows.nbytes

@@ -103,7 +103,7 @@ def measure_codes(count: int) -> dict[str, Any]:
                 "codes": ask(search, asked),
                 "float32": partial(np.matmul, rows, asked.T),
             }
-            seconds = interleaved(passes, 2, CPU)
+            seconds = interleaved(passes, 5, CPU)
             found[name][f"{queries} queries"] = {
                 f"{which}, ms": round(1e3 * statistics.median(taken), 2) for which, taken in seconds.items()
             }

@@ -52,10 +52,12 @@ def test_what_stores_nothing_is_compared_with_its_like() -> None:
     assert falls_short([again, point("kronfluence", 0.7, 0, 3.0)]) == []
 
 
-def test_bm25_is_headwaters_too_where_time_counts() -> None:
-    ours, words = point("headwater", 0.6, 200, 0.02), point("baselines", 0.5, 300, 0.001, name="BM25")
-    assert falls_short([ours, words]) == []
-    assert falls_short([ours, words, point("baselines", 0.1, 300, 0.002, name="hidden states")]) == []
+def test_baselines_are_headwaters_too_where_time_counts() -> None:
+    ours, words = point("headwater", 0.6, 200, 0.02), point("baselines", 0.5, 300, 0.002, name="BM25")
+    states = point("baselines", 0.1, 300, 0.001, name="hidden states")
+    assert falls_short([ours, words, states]) == []
+    assert len(falls_short([ours, words, states, point("logix", 0.4, 300, 0.001)])) == 1
+    assert falls_short([ours, words, states, point("logix", 0.4, 300, 0.002)]) == []
 
 
 def test_the_frontier_leaves_out_what_a_cheaper_point_matches() -> None:
