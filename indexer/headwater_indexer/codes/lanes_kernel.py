@@ -22,12 +22,21 @@ _LANES = ir.VectorType(_NUMBER, CHOICES)
 
 @intrinsic
 def best_of_lanes(
-    _: Any, after: Any, metrics: Any, first: Any, of_first: Any, second: Any, of_second: Any, penalties: Any
+    _: Any,
+    after: Any,
+    means: Any,
+    aparts: Any,
+    first: Any,
+    of_first: Any,
+    second: Any,
+    of_second: Any,
+    penalties: Any,
 ) -> Any:
     """What sixteen states are reached with at best.
 
     after          address of the 16 float32 that are written, of sixteen states whose bits but the newest are the same
-    metrics        address of the first of the 16 float32 of the states that lead to all of them, 64 apart
+    means, aparts  addresses of the first of 8 float32, 64 apart: (a + b) / 2 and (a - b) / 2 of the states that lead to
+                   all of them
     first, second  addresses of a step's products with the 512 halves
     places         addresses of 8 int64: where the halves of these windows stand among those, in bytes
     penalties      address of 8 x 16 float32
@@ -36,7 +45,7 @@ def best_of_lanes(
     """
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
-        after, metrics, first, places_first, second, places_second, penalties = arguments
+        after, means, aparts, first, places_first, second, places_second, penalties = arguments
         absolute: Any = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
             builder.module, ir.FunctionType(_LANES, [_LANES]), f"llvm.fabs.v{CHOICES}f32"
         )
@@ -53,11 +62,7 @@ def best_of_lanes(
 
         best = None
         for oldest in range(OLDEST):
-            zero = load(metrics, oldest * MIDDLES * FLOAT_BYTES, _NUMBER)
-            one = load(metrics, (oldest + OLDEST) * MIDDLES * FLOAT_BYTES, _NUMBER)
-            half = ir.Constant(_NUMBER, 0.5)
-            mean = in_all(builder.fmul(builder.fadd(zero, one), half))
-            apart = in_all(builder.fmul(builder.fsub(zero, one), half))
+            mean, apart = (in_all(load(pair, oldest * MIDDLES * FLOAT_BYTES, _NUMBER)) for pair in (means, aparts))
             along = builder.fadd(
                 load(builder.add(first, load(places_first, PLACE_BYTES * oldest, _INTEGER)), 0, _LANES),
                 load(builder.add(second, load(places_second, PLACE_BYTES * oldest, _INTEGER)), 0, _LANES),
@@ -70,4 +75,4 @@ def best_of_lanes(
         stored.align = FLOAT_BYTES
         return context.get_dummy_value()
 
-    return types.void(after, metrics, first, of_first, second, of_second, penalties), code
+    return types.void(after, means, aparts, first, of_first, second, of_second, penalties), code

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from headwater_indexer.codes.words import CHOICES, MIDDLES, OLDEST, STATES, first_half, second_half
 
-_STEPS_AT_ONCE = 256  # whose products stay in a core's cache
-
 
 def best_windows(
     rows: Float[Tensor, "rows steps 2 columns"],
@@ -54,7 +52,8 @@ class _Kernel:
         from headwater_indexer.codes.viterbi_kernel import backwards, forwards
 
         self._forwards, self._backwards = forwards, backwards
-        self._halves, self._penalties, self._short = halves, penalties, short
+        self._halves, self._penalties, self._short = halves.numpy(), penalties, short
+        self._by_column = np.ascontiguousarray(self._halves.transpose(0, 2, 1))
         oldest, middle = np.meshgrid(np.arange(OLDEST), np.arange(MIDDLES))
         window = (oldest * MIDDLES + middle) * CHOICES  # [middles, oldest]
         self._places = [(half(window) * FLOAT_BYTES).astype(np.int64) for half in (first_half, second_half)]
@@ -64,9 +63,7 @@ class _Kernel:
     ) -> tuple[int, float]:
         """Fills the row's windows, and the metrics behind their first; returns the state before the first step, and the
         row's product with its words."""
-        for start in range(0, len(row), _STEPS_AT_ONCE):
-            part = slice(start, start + _STEPS_AT_ONCE)
-            products = [(row[part, half] @ self._halves[half].T).numpy() for half in range(2)]
-            self._forwards(*products, *self._places, self._penalties, self._short[part], metrics[start:])
-        state, along = self._backwards(row.numpy(), self._halves.numpy(), self._penalties, self._short, metrics, found)
+        columns = row.contiguous().numpy()
+        self._forwards(columns, self._by_column, *self._places, self._penalties, self._short, metrics)
+        state, along = self._backwards(columns, self._halves, self._penalties, self._short, metrics, found)
         return int(state), float(along)

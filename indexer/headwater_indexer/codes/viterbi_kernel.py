@@ -5,35 +5,56 @@ from typing import Any
 import numpy as np
 
 from headwater_indexer.codes.lanes_kernel import FLOAT_BYTES, LINE_BYTES, PLACE_BYTES, best_of_lanes
-from headwater_indexer.codes.words import CHOICES, MIDDLES, OLDEST, POSITIVE, STATES, first_half, second_half
+from headwater_indexer.codes.words import CHOICES, HALVES, MIDDLES, OLDEST, POSITIVE, STATES, first_half, second_half
 from headwater_indexer.compiling import compiled
 
 _best_of_lanes: Any = best_of_lanes  # whose first argument is numba's own
 
 
+def _with_halves(columns: Any, halves: Any, found: Any) -> None:
+    """Fills `found` [512] with the products of some columns and the halves of words, float32 [columns, 512]."""
+    for half in range(HALVES):
+        found[half] = columns[0] * halves[0, half]
+    for column in range(1, len(columns)):
+        for half in range(HALVES):
+            found[half] += columns[column] * halves[column, half]
+
+
+_products = compiled(_with_halves)
+
+
 def _forwards(
-    first: Any, second: Any, places_first: Any, places_second: Any, penalties: Any, short: Any, metrics: Any
+    row: Any, halves: Any, places_first: Any, places_second: Any, penalties: Any, short: Any, metrics: Any
 ) -> None:
     """Fills the metrics after each step.
 
-    first, second  float32 [steps, 512]            a row's products with the halves
-    places         int64 [64, 8]                   where sixteen windows' halves stand among the 512
-    penalties      float32 [2, 64, 8, 16]          half the squared length of each window's word, for each length
-    short          int64 [steps]                   which length
-    metrics        float32 [steps + 1, 1024]       the first is given
+    row        float32 [steps, 2, columns]
+    halves     float32 [2, columns, 512]
+    places     int64 [64, 8]                   where sixteen windows' halves stand among the 512
+    penalties  float32 [2, 64, 8, 16]          half the squared length of each window's word, for each length
+    short      int64 [steps]                   which length
+    metrics    float32 [steps + 1, 1024]       the first is given
     """
     of_first, of_second = places_first.ctypes.data, places_second.ctypes.data
-    for step in range(len(first)):
-        here, after = metrics[step].ctypes.data, metrics[step + 1].ctypes.data
-        lanes = penalties[short[step]].ctypes.data
-        one, two = first[step].ctypes.data, second[step].ctypes.data
+    pairs = STATES // 2  # of states with opposite words
+    means, aparts = np.empty(pairs, np.float32), np.empty(pairs, np.float32)
+    first, second = np.empty(HALVES, np.float32), np.empty(HALVES, np.float32)
+    of_means, of_aparts, one, two = means.ctypes, aparts.ctypes, first.ctypes, second.ctypes
+    for step in range(len(row)):
+        _products(row[step, 0], halves[0], first)
+        _products(row[step, 1], halves[1], second)
+        for pair in range(pairs):
+            zero, opposite = metrics[step, pair], metrics[step, pair + pairs]
+            means[pair], aparts[pair] = (zero + opposite) * np.float32(0.5), (zero - opposite) * np.float32(0.5)
+        after, lanes = metrics[step + 1].ctypes.data, penalties[short[step]].ctypes.data
         for middle in range(MIDDLES):
             _best_of_lanes(
                 after + middle * LINE_BYTES,
-                here + middle * FLOAT_BYTES,
-                one,
+                of_means.data + middle * FLOAT_BYTES,
+                of_aparts.data + middle * FLOAT_BYTES,
+                one.data,
                 of_first + middle * OLDEST * PLACE_BYTES,
-                two,
+                two.data,
                 of_second + middle * OLDEST * PLACE_BYTES,
                 lanes + middle * OLDEST * LINE_BYTES,
             )
