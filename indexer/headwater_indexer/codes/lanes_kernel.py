@@ -13,8 +13,10 @@ from numba.extending import intrinsic
 from headwater_indexer.codes.words import CHOICES, MIDDLES, OLDEST
 
 FLOAT_BYTES = 4
-PLACE_BYTES = 8
 LINE_BYTES = CHOICES * FLOAT_BYTES
+LINES = 16  # by the four lower bits of six in the middle, which name a second half; the two above name a first one
+FIRST_BYTES = MIDDLES // LINES * LINE_BYTES  # between first halves whose windows differ by one in their oldest bits
+SECOND_BYTES = LINES * LINE_BYTES  # between second halves whose windows differ in the last of these
 
 _NUMBER, _INTEGER = ir.FloatType(), ir.IntType(64)
 _LANES = ir.VectorType(_NUMBER, CHOICES)
@@ -27,9 +29,7 @@ def best_of_lanes(
     means: Any,
     aparts: Any,
     first: Any,
-    of_first: Any,
     second: Any,
-    of_second: Any,
     penalties: Any,
 ) -> Any:
     """What sixteen states are reached with at best.
@@ -37,15 +37,15 @@ def best_of_lanes(
     after          address of the 16 float32 that are written, of sixteen states whose bits but the newest are the same
     means, aparts  addresses of the first of 8 float32, 64 apart: (a + b) / 2 and (a - b) / 2 of the states that lead to
                    all of them
-    first, second  addresses of a step's products with the 512 halves
-    places         addresses of 8 int64: where the halves of these windows stand among those, in bytes
+    first, second  addresses of the products of these windows' halves where their oldest bits are zeros: a first half is
+                   named by all three of them, a second half by the last alone (see `words`)
     penalties      address of 8 x 16 float32
 
     numba's own vectoriser finds no vectors in such loops, which makes them ten times slower.
     """
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
-        after, means, aparts, first, places_first, second, places_second, penalties = arguments
+        after, means, aparts, first, second, penalties = arguments
         absolute: Any = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
             builder.module, ir.FunctionType(_LANES, [_LANES]), f"llvm.fabs.v{CHOICES}f32"
         )
@@ -60,13 +60,11 @@ def best_of_lanes(
             one = builder.insert_element(ir.Constant(_LANES, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
             return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), CHOICES), [0] * CHOICES))
 
+        seconds = [load(second, last * SECOND_BYTES, _LANES) for last in range(2)]
         best = None
         for oldest in range(OLDEST):
             mean, apart = (in_all(load(pair, oldest * MIDDLES * FLOAT_BYTES, _NUMBER)) for pair in (means, aparts))
-            along = builder.fadd(
-                load(builder.add(first, load(places_first, PLACE_BYTES * oldest, _INTEGER)), 0, _LANES),
-                load(builder.add(second, load(places_second, PLACE_BYTES * oldest, _INTEGER)), 0, _LANES),
-            )
+            along = builder.fadd(load(first, oldest * FIRST_BYTES, _LANES), seconds[oldest & 1])
             penalty = load(penalties, oldest * LINE_BYTES, _LANES)
             reached = builder.fadd(builder.call(absolute, [builder.fadd(along, apart)]), builder.fsub(mean, penalty))
             better = reached if best is None else builder.fcmp_ordered(">", reached, best)
@@ -75,4 +73,4 @@ def best_of_lanes(
         stored.align = FLOAT_BYTES
         return context.get_dummy_value()
 
-    return types.void(after, means, aparts, first, of_first, second, of_second, penalties), code
+    return types.void(after, means, aparts, first, second, penalties), code

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
-from headwater_indexer.codes.words import CHOICES, MIDDLES, OLDEST, STATES, first_half, second_half
+from headwater_indexer.codes.words import CHOICES, MIDDLES, OLDEST, STATES
 
 
 def best_windows(
@@ -48,15 +48,11 @@ def best_windows(
 
 class _Kernel:
     def __init__(self, halves: Float[Tensor, "2 halves columns"], penalties: Any, short: Any) -> None:
-        from headwater_indexer.codes.lanes_kernel import FLOAT_BYTES
         from headwater_indexer.codes.viterbi_kernel import backwards, forwards
 
         self._forwards, self._backwards = forwards, backwards
         self._halves, self._penalties, self._short = halves.numpy(), penalties, short
         self._by_column = np.ascontiguousarray(self._halves.transpose(0, 2, 1))
-        oldest, middle = np.meshgrid(np.arange(OLDEST), np.arange(MIDDLES))
-        window = (oldest * MIDDLES + middle) * CHOICES  # [middles, oldest]
-        self._places = [(half(window) * FLOAT_BYTES).astype(np.int64) for half in (first_half, second_half)]
 
     def __call__(
         self, row: Float[Tensor, "steps 2 columns"], metrics: Float32[np.ndarray, "steps_and_one states"], found: Any
@@ -64,6 +60,6 @@ class _Kernel:
         """Fills the row's windows, and the metrics behind their first; returns the state before the first step, and the
         row's product with its words."""
         columns = row.contiguous().numpy()
-        self._forwards(columns, self._by_column, *self._places, self._penalties, self._short, metrics)
+        self._forwards(columns, self._by_column, self._penalties, self._short, metrics)
         state, along = self._backwards(columns, self._halves, self._penalties, self._short, metrics, found)
         return int(state), float(along)

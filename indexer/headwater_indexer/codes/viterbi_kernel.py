@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from headwater_indexer.codes.lanes_kernel import FLOAT_BYTES, LINE_BYTES, PLACE_BYTES, best_of_lanes
+from headwater_indexer.codes.lanes_kernel import FLOAT_BYTES, LINE_BYTES, LINES, best_of_lanes
 from headwater_indexer.codes.words import CHOICES, HALVES, MIDDLES, OLDEST, POSITIVE, STATES, first_half, second_half
 from headwater_indexer.compiling import compiled
 
@@ -23,19 +23,15 @@ def _with_halves(columns: Any, halves: Any, found: Any) -> None:
 _products = compiled(_with_halves)
 
 
-def _forwards(
-    row: Any, halves: Any, places_first: Any, places_second: Any, penalties: Any, short: Any, metrics: Any
-) -> None:
+def _forwards(row: Any, halves: Any, penalties: Any, short: Any, metrics: Any) -> None:
     """Fills the metrics after each step.
 
     row        float32 [steps, 2, columns]
     halves     float32 [2, columns, 512]
-    places     int64 [64, 8]                   where sixteen windows' halves stand among the 512
     penalties  float32 [2, 64, 8, 16]          half the squared length of each window's word, for each length
     short      int64 [steps]                   which length
     metrics    float32 [steps + 1, 1024]       the first is given
     """
-    of_first, of_second = places_first.ctypes.data, places_second.ctypes.data
     pairs = STATES // 2  # of states with opposite words
     means, aparts = np.empty(pairs, np.float32), np.empty(pairs, np.float32)
     first, second = np.empty(HALVES, np.float32), np.empty(HALVES, np.float32)
@@ -52,10 +48,8 @@ def _forwards(
                 after + middle * LINE_BYTES,
                 of_means.data + middle * FLOAT_BYTES,
                 of_aparts.data + middle * FLOAT_BYTES,
-                one.data,
-                of_first + middle * OLDEST * PLACE_BYTES,
-                two.data,
-                of_second + middle * OLDEST * PLACE_BYTES,
+                one.data + middle // LINES * LINE_BYTES,
+                two.data + middle % LINES * LINE_BYTES,
                 lanes + middle * OLDEST * LINE_BYTES,
             )
 
