@@ -17,25 +17,22 @@ FOLDED = 3  # lines; those left over stay as they are
 Words = UInt64[np.ndarray, "*rows words"]
 
 
+# Which of three lines is changed by which, in this order; what is changed so twice is as it was.
+_STEPS = ((2, 0), (2, 1), (0, 1), (1, 2))
+
+
 def fold(words: Words) -> None:
     """In place, of whole lines: a, b, d become a ^ b, a ^ d, a ^ b ^ d."""
-    first, second, third = _threes(words)
-    third ^= first
-    third ^= second
-    first ^= second
-    second ^= third
+    _change(words, _STEPS)
 
 
 def unfold(words: Words) -> None:
     """Takes back `fold`."""
-    first, second, third = _threes(words)
-    second ^= third
-    first ^= second
-    third ^= first
-    third ^= second
+    _change(words, _STEPS[::-1])
 
 
-def _threes(words: Words) -> list[UInt64[np.ndarray, "*rows threes line"]]:
+def _change(words: Words, steps: tuple[tuple[int, int], ...]) -> None:
     lines = words.reshape(*words.shape[:-1], -1, LINE_WORDS)
     last = lines.shape[-2] // FOLDED * FOLDED
-    return [lines[..., place:last:FOLDED, :] for place in range(FOLDED)]
+    for changed, by in steps:
+        lines[..., changed:last:FOLDED, :] ^= lines[..., by:last:FOLDED, :]
