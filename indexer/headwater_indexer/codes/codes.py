@@ -4,13 +4,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor
 
-from headwater_indexer.codes.cores import RowScorer
-
-# From the codes of some rows, without their headers, to <q, s> for each query.
+# From the codes of some rows, without their headers, to <q, s> for each query; and the same for one query.
 Scorer = Callable[[UInt8[np.ndarray, "rows code_bytes"]], Float[Tensor, "rows queries"]]
+RowScorer = Callable[[UInt8[np.ndarray, "rows code_bytes"]], Float32[np.ndarray, " rows"]]
 
 
 class Codes(Protocol):

@@ -10,8 +10,6 @@ from jaxtyping import Float32, UInt8
 
 _SHARED = 256  # rows, from which cores share them
 
-RowScorer = Callable[[UInt8[np.ndarray, "rows bytes"]], Float32[np.ndarray, " rows"]]
-
 
 @cache
 def _pool() -> ThreadPoolExecutor:

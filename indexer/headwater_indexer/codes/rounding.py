@@ -8,8 +8,7 @@ from torch.nn import functional
 
 from headwater_indexer import compiling
 from headwater_indexer.codes.blocks import product_of_decoded
-from headwater_indexer.codes.codes import Scorer
-from headwater_indexer.codes.cores import RowScorer
+from headwater_indexer.codes.codes import RowScorer, Scorer
 from headwater_indexer.codes.levels import best_levels
 from headwater_indexer.codes.walk import Walk
 from headwater_indexer.codes.walk import decode as levels_of

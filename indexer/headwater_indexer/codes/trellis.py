@@ -17,8 +17,7 @@ from torch.nn import functional
 
 from headwater_indexer import compiling
 from headwater_indexer.codes.blocks import product_of_decoded
-from headwater_indexer.codes.codes import Scorer
-from headwater_indexer.codes.cores import RowScorer
+from headwater_indexer.codes.codes import RowScorer, Scorer
 from headwater_indexer.codes.decoding import decode, multiply
 from headwater_indexer.codes.viterbi import best_windows
 from headwater_indexer.codes.words import (
