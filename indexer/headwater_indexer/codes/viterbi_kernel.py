@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from headwater_indexer.codes.lanes_kernel import FLOAT_BYTES, LINE_BYTES, LINES, best_of_lanes
+from headwater_indexer.codes.lanes_kernel import LINE_BYTES, LINES, best_of_lanes
 from headwater_indexer.codes.words import CHOICES, HALVES, MIDDLES, OLDEST, POSITIVE, STATES, first_half, second_half
 from headwater_indexer.compiling import compiled
+from headwater_indexer.vector_code import FLOAT_BYTES
 
 _best_of_lanes: Any = best_of_lanes  # whose first argument is numba's own
 

@@ -16,9 +16,9 @@ from numba.extending import intrinsic
 
 from headwater_indexer.codes.words import WINDOWS
 from headwater_indexer.compiling import compiled
+from headwater_indexer.vector_code import ADDRESS, FLOAT_BYTES, after, function, load, store
 
-_ADDRESS, _NUMBER = ir.IntType(64), ir.FloatType()
-_NUMBER_BYTES = 4
+_NUMBER = ir.FloatType()
 _ANY_ORDER = ("fast",)  # of a sum
 
 
@@ -38,7 +38,7 @@ class _Words:
         with cgutils.for_range(builder, length) as loop:
             named = []
             for row, window in zip(rows, windows, strict=True):
-                byte = builder.zext(self.load(builder.add(row, loop.index), ir.IntType(8), 1), _ADDRESS)
+                byte = builder.zext(load(builder, builder.add(row, loop.index), ir.IntType(8), align=1), ADDRESS)
                 bits = builder.or_(builder.shl(builder.load(window), self.number(8)), byte)
                 builder.store(bits, window)
                 named.append((self._word_of(words, builder.lshr(bits, self.number(4))), self._word_of(words, bits)))
@@ -49,32 +49,21 @@ class _Words:
 
     def word_at(self, begin: Any, place: Any) -> Any:
         """One of words that lie one behind the other."""
-        return self.load(self.behind(begin, place), self.word, _NUMBER_BYTES)
+        return load(self.builder, self.behind(begin, place), self.word)
 
     def behind(self, begin: Any, count: Any) -> Any:
         """The address so many words behind another."""
-        size = self.number(_NUMBER_BYTES * self.columns)
+        size = self.number(FLOAT_BYTES * self.columns)
         return self.builder.add(begin, self.builder.mul(count, size))
-
-    def load(self, address: Any, kind: Any, align: int) -> Any:
-        loaded = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
-        loaded.align = align
-        return loaded
-
-    def store(self, value: Any, address: Any) -> None:
-        place = self.builder.inttoptr(address, value.type.as_pointer())
-        self.builder.store(value, place).align = _NUMBER_BYTES
 
     def variable(self, value: Any) -> Any:
         return cgutils.alloca_once_value(self.builder, value)  # type: ignore[no-untyped-call]
 
     def number(self, value: int) -> Any:
-        return ir.Constant(_ADDRESS, value)
+        return ir.Constant(ADDRESS, value)
 
     def sum_of(self, word: Any) -> Any:
-        kind = ir.FunctionType(_NUMBER, [_NUMBER, self.word])
-        name = f"llvm.vector.reduce.fadd.v{self.columns}f32"
-        add = cgutils.get_or_insert_function(self.builder.module, kind, name)  # type: ignore[no-untyped-call]
+        add = function(self.builder, f"vector.reduce.fadd.v{self.columns}f32", _NUMBER, _NUMBER, self.word)
         return self.builder.call(add, [ir.Constant(_NUMBER, 0.0), word], fastmath=_ANY_ORDER)
 
 
@@ -85,8 +74,8 @@ def _copying(_: Any, into: Any, words: Any, row: Any, length: Any, columns: Any)
         found, table, of_row, count, _ = arguments
         code = _Words(builder, columns.literal_value)
         with code.of_each_byte(table, [of_row], count) as (step, [(one, two)]):
-            code.store(one, code.behind(found, step))
-            code.store(two, code.behind(found, builder.add(step, code.number(1))))
+            store(builder, one, code.behind(found, step))
+            store(builder, two, code.behind(found, builder.add(step, code.number(1))))
         return context.get_dummy_value()
 
     return types.void(into, words, row, length, columns), write
@@ -108,7 +97,7 @@ def _multiplying(_: Any, into: Any, words: Any, query: Any, first: Any, second: 
                     builder.store(builder.fadd(builder.load(total), product, flags=_ANY_ORDER), total)
         for row, totals in enumerate(sums):
             both = builder.fadd(*map(builder.load, totals), flags=_ANY_ORDER)
-            code.store(code.sum_of(both), builder.add(found, code.number(_NUMBER_BYTES * row)))
+            store(builder, code.sum_of(both), after(builder, found, FLOAT_BYTES * row))
         return context.get_dummy_value()
 
     return types.void(into, words, query, first, second, length, columns), write

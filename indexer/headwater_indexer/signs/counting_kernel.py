@@ -12,6 +12,7 @@ from numba.extending import intrinsic
 
 from headwater_indexer.signs.coder import LINE_WORDS
 from headwater_indexer.signs.folding import FOLDED
+from headwater_indexer.vector_code import after, function, in_all, load, store
 
 EIGHT = LINE_WORDS  # rows, so that their counts are a line
 _BYTES = 8  # of a word, and of an address
@@ -27,24 +28,8 @@ class _Code:
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
-        self._count = self._function("ctpop", _LINE)
-        self._sum = self._function("vector.reduce.add", _WORD)
-
-    def _function(self, name: str, result: Any) -> Any:
-        kind = ir.FunctionType(result, [_LINE])
-        return cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}.v{LINE_WORDS}i64")  # type: ignore[no-untyped-call]
-
-    def load(self, address: Any, kind: Any) -> Any:
-        loaded = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
-        loaded.align = 4
-        return loaded
-
-    def store(self, value: Any, address: Any) -> None:
-        self.builder.store(value, self.builder.inttoptr(address, value.type.as_pointer())).align = _BYTES
-
-    def after(self, address: Any, count: int) -> Any:
-        """The address so many bytes behind."""
-        return self.builder.add(address, ir.Constant(_WORD, count))
+        self._count = function(builder, f"ctpop.v{LINE_WORDS}i64", _LINE, _LINE)
+        self._sum = function(builder, f"vector.reduce.add.v{LINE_WORDS}i64", _WORD, _LINE)
 
     def differing(self, plane: Any, rows: list[Any], lines: Any) -> list[Any]:
         """A line for each of the rows, whose words' sum is how many bits differ in so many lines."""
@@ -53,11 +38,11 @@ class _Code:
         threes = builder.udiv(lines, ir.Constant(_WORD, FOLDED))
         with cgutils.for_range(builder, threes) as loop:
             offset = builder.mul(loop.index, ir.Constant(_WORD, FOLDED * _LINE_BYTES))
-            places = [self.after(offset, _LINE_BYTES * place) for place in range(FOLDED)]
-            of_plane = [self.load(builder.add(plane, place), _LINE) for place in places]
+            places = [after(builder, offset, _LINE_BYTES * place) for place in range(FOLDED)]
+            of_plane = [load(builder, builder.add(plane, place), _LINE) for place in places]
             for row, ones, twos in zip(rows, once, twice, strict=True):
                 first, second, third = (
-                    builder.xor(self.load(builder.add(row, place), _LINE), line)
+                    builder.xor(load(builder, builder.add(row, place), _LINE), line)
                     for place, line in zip(places, of_plane, strict=True)
                 )
                 self._add_bits(third, ones)
@@ -65,9 +50,9 @@ class _Code:
         done = builder.mul(threes, ir.Constant(_WORD, FOLDED))
         with cgutils.for_range(builder, builder.sub(lines, done)) as loop:
             offset = builder.mul(builder.add(done, loop.index), ir.Constant(_WORD, _LINE_BYTES))
-            line = self.load(builder.add(plane, offset), _LINE)
+            line = load(builder, builder.add(plane, offset), _LINE)
             for row, ones in zip(rows, once, strict=True):
-                self._add_bits(builder.xor(self.load(builder.add(row, offset), _LINE), line), ones)
+                self._add_bits(builder.xor(load(builder, builder.add(row, offset), _LINE), line), ones)
         one = ir.Constant(_LINE, [1] * LINE_WORDS)
         return [
             builder.add(builder.load(ones), builder.shl(builder.load(twos), one))
@@ -94,13 +79,6 @@ class _Code:
         high = [LINE_WORDS + place if place & apart else place + apart for place in range(LINE_WORDS)]
         picked = [self.builder.shuffle_vector(first, second, ir.Constant(_PLACES, words)) for words in (low, high)]
         return self.builder.add(*picked)
-
-    def eight_times(self, number: Any) -> Any:
-        """A float32 as a vector."""
-        alone = self.builder.insert_element(
-            ir.Constant(_NUMBERS, ir.Undefined), number, ir.Constant(_PLACES.element, 0)
-        )
-        return self.builder.shuffle_vector(alone, alone, ir.Constant(_PLACES, [0] * LINE_WORDS))
 
 
 def _of_one(_: Any, plane: Any, row: Any, lines: Any) -> Any:
@@ -136,13 +114,13 @@ def _above_of_eight(
     def write(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
         counted, of_plane, of_rows, count, of_scales, of_errors, *numbers = arguments
         code = _Code(builder)
-        each = [code.load(code.after(of_rows, _BYTES * row), _WORD) for row in range(EIGHT)]
+        each = [load(builder, after(builder, of_rows, _BYTES * row), _WORD) for row in range(EIGHT)]
         found = code.sums_of(code.differing(of_plane, each, count))
-        code.store(found, counted)
-        most, slope, allow, least = map(code.eight_times, numbers)
+        store(builder, found, counted)
+        most, slope, allow, least = (in_all(builder, number, _NUMBERS) for number in numbers)
         bits = builder.sitofp(builder.trunc(found, _PLACES), _NUMBERS)
-        product = builder.fmul(builder.fsub(most, builder.fmul(slope, bits)), code.load(of_scales, _NUMBERS))
-        score = builder.fadd(product, builder.fmul(allow, code.load(of_errors, _NUMBERS)))
+        product = builder.fmul(builder.fsub(most, builder.fmul(slope, bits)), load(builder, of_scales, _NUMBERS))
+        score = builder.fadd(product, builder.fmul(allow, load(builder, of_errors, _NUMBERS)))
         above = builder.fcmp_ordered(">", score, least)
         return builder.zext(builder.bitcast(above, ir.IntType(EIGHT)), _WORD)
 
