@@ -7,6 +7,7 @@ also decides what can follow, and the best path through all steps (Viterbi) is f
 Fischer, 1990), with overlapping windows as states as in QTIP (arXiv 2406.11235).
 """
 
+from collections.abc import Callable
 from functools import cached_property, partial
 
 import numpy as np
@@ -19,7 +20,7 @@ from headwater_indexer import compiling
 from headwater_indexer.codes.blocks import product_of_decoded
 from headwater_indexer.codes.codes import RowScorer, Scorer
 from headwater_indexer.codes.decoding import decode, multiply
-from headwater_indexer.codes.viterbi import best_windows
+from headwater_indexer.codes.viterbi import BestPaths
 from headwater_indexer.codes.words import (
     CHOICES,
     MIDDLES,
@@ -38,6 +39,9 @@ _METRIC_BYTES = {"cpu": 128 << 20, "cuda": 4 << 30}  # held for the way back
 _ROWS_AT_ONCE = {"cpu": 64, "cuda": 4096}
 _LONGEST = 64  # columns of words that one query is multiplied with as they are read
 _FIRST = 3  # steps, after which every state has been reached
+
+_Path = tuple[Int64[Tensor, "rows steps"], Int64[Tensor, " rows"], Float64[Tensor, " rows"]]
+_BestPath = Callable[[Float[Tensor, "rows steps 2 longest"], Float[Tensor, "rows states"]], _Path]
 
 
 class TrellisCodes:
@@ -62,7 +66,10 @@ class TrellisCodes:
         self._columns = order.new_full((self._steps * 2 * halves.shape[2],), width).index_put((slots,), order)
         longest = int(lengths.max())
         self._short = (lengths < longest).long()
-        self._penalties = torch.stack([self._half_squares(longest), self._half_squares(longest - 1)])
+        # Half the squared lengths of the halves, and of positive windows' words, cut to so many columns.
+        self._of_halves = torch.stack([self._half_squares(length) for length in (longest, longest - 1)])
+        named = torch.arange(POSITIVE, device=order.device)
+        self._penalties = self._of_halves[:, 0, first_half(named)] + self._of_halves[:, 1, second_half(named)]
 
     @classmethod
     def make(cls, order: Int64[Tensor, " columns"], width: int, size: int, *, seed: int) -> "TrellisCodes":
@@ -73,39 +80,42 @@ class TrellisCodes:
         size = torch.tensor(self.bytes)
         return {"order": self._order.int(), "halves": self._halves, "width": torch.tensor(self._width), "bytes": size}
 
-    def _half_squares(self, length: int) -> Float[Tensor, " windows"]:
-        """Half the squared length of each positive window's word, cut to so many columns."""
-        first = self._halves[0, :, : (length + 1) // 2].square().sum(1)
-        second = self._halves[1, :, : length // 2].square().sum(1)
-        named = torch.arange(POSITIVE, device=first.device)
-        return (first[first_half(named)] + second[second_half(named)]) / 2
+    def _half_squares(self, length: int) -> Float[Tensor, "2 halves"]:
+        first, second = self._halves[0, :, : (length + 1) // 2], self._halves[1, :, : length // 2]
+        return torch.stack([first.square().sum(1), second.square().sum(1)]) / 2
 
     def encode(self, rows: Float[Tensor, "rows width"]) -> tuple[Tensor, Float64[Tensor, " rows"]]:
         """The codes, uint8 [rows, bytes], and <s, v> for each row v and what its codes stand for."""
         steps = self._in_steps(rows)
         kind = rows.device.type
-        at_once = max(1, min(_ROWS_AT_ONCE[kind], _METRIC_BYTES[kind] // (4 * STATES * self._steps)))
-        named, along = (torch.cat(parts) for parts in zip(*map(self._best_path, steps.split(at_once)), strict=True))
+        best_path: _BestPath
+        if kind == "cpu" and self._steps > _FIRST and compiling.has_numba():
+            best_path = BestPaths(self._halves, self._of_halves, self._short[_FIRST:])
+            at_once = _ROWS_AT_ONCE[kind]
+        else:
+            best_path = self._best_path
+            at_once = min(_ROWS_AT_ONCE[kind], _METRIC_BYTES[kind] // (4 * STATES * self._steps))
+        parts = [self._whole_path(part, best_path) for part in steps.split(max(1, at_once))]
+        named, along = (torch.cat(found) for found in zip(*parts, strict=True))
         nibbles = (named % CHOICES).to(torch.uint8)
         return nibbles[:, 0::2] * CHOICES + nibbles[:, 1::2], along
 
     def _in_steps(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows steps 2 longest"]:
         """The columns in their order, steps and halves; zeros at the end of the shorter ones."""
-        spread: Tensor = functional.pad(rows, (0, 1))[:, self._columns]
+        spread = rows.new_empty(len(rows), len(self._columns))
+        # One row stays in the processor's own memory; all at once do not, and take half as long again.
+        for row, into in zip(rows, spread, strict=True):
+            torch.index_select(functional.pad(row, (0, 1)), 0, self._columns, out=into)
         return spread.view(len(rows), self._steps, 2, -1)
 
-    def _best_path(
-        self, rows: Float[Tensor, "rows steps 2 longest"]
+    def _whole_path(
+        self, rows: Float[Tensor, "rows steps 2 longest"], best_path: _BestPath
     ) -> tuple[Int64[Tensor, "rows steps"], Float64[Tensor, " rows"]]:
         """The windows of the path nearest to each row, and the row's product with it."""
         first = min(_FIRST, self._steps)
         begun = self._begun(rows[:, :first])
         metrics = begun.view(len(rows), -1, min(STATES, begun.shape[1])).amax(1)
-        if rows.device.type == "cpu" and self._steps > _FIRST and compiling.has_numba():
-            short = self._short[first:]
-            found, state, along = best_windows(rows[:, first:], metrics, self._halves, self._penalties, short)
-        else:
-            found, state, along = self._way_back(rows[:, first:], self._forwards(rows[:, first:], metrics))
+        found, state, along = best_path(rows[:, first:], metrics)
         ends = state[:, None] + torch.arange(begun.shape[1] // metrics.shape[1], device=rows.device) * STATES
         last = ends.gather(1, begun.gather(1, ends).argmax(1, keepdim=True))
         behind = CHOICES ** torch.arange(first - 1, -1, -1, device=rows.device)
@@ -128,6 +138,10 @@ class TrellisCodes:
         first, second = (columns[:, half] @ self._halves[half].T for half in range(2))
         return first[:, first_half(named)] + second[:, second_half(named)]
 
+    def _best_path(self, rows: Float[Tensor, "rows steps 2 longest"], begun: Float[Tensor, "rows states"]) -> _Path:
+        """As `BestPaths` does, for all rows at once."""
+        return self._way_back(rows, self._forwards(rows, begun))
+
     def _forwards(
         self, rows: Float[Tensor, "rows steps 2 longest"], metrics: Float[Tensor, "rows states"]
     ) -> list[Float[Tensor, "rows states"]]:
@@ -142,7 +156,7 @@ class TrellisCodes:
 
     def _way_back(
         self, rows: Float[Tensor, "rows steps 2 longest"], metrics: list[Float[Tensor, "rows states"]]
-    ) -> tuple[Int64[Tensor, "rows steps"], Int64[Tensor, " rows"], Float64[Tensor, " rows"]]:
+    ) -> _Path:
         """The windows of these steps on the best path, the state that it begins in, and the rows' products with it."""
         state = metrics[-1].argmax(1)
         found = torch.empty(rows.shape[:2], dtype=torch.long, device=rows.device)

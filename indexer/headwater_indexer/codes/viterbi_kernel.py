@@ -4,55 +4,102 @@ from typing import Any
 
 import numpy as np
 
-from headwater_indexer.codes.lanes_kernel import LINE_BYTES, LINES, best_of_lanes
-from headwater_indexer.codes.words import CHOICES, HALVES, MIDDLES, OLDEST, POSITIVE, STATES, first_half, second_half
+from headwater_indexer.codes.lanes_kernel import (
+    AT_ONCE,
+    HALVES_BYTES,
+    LINE_BYTES,
+    LINES,
+    LINES_AT_ONCE,
+    UPPERS,
+    best_of_lines,
+    pairs_of_states,
+    products_of_lines,
+)
+from headwater_indexer.codes.words import CHOICES, MIDDLES, OLDEST, POSITIVE, STATES, first_half, second_half
 from headwater_indexer.compiling import compiled
 from headwater_indexer.vector_code import FLOAT_BYTES
 
-_best_of_lanes: Any = best_of_lanes  # whose first argument is numba's own
+LOWEST = np.finfo(np.float32).min
+_STATES_BYTES = STATES * FLOAT_BYTES
+_products_of_lines: Any = products_of_lines  # whose first arguments are numba's own
+_pairs_of_states: Any = pairs_of_states
+_best_of_lines: Any = best_of_lines
 
 
-def _with_halves(columns: Any, halves: Any, found: Any) -> None:
-    """Fills `found` [512] with the products of some columns and the halves of words, float32 [columns, 512]."""
-    for half in range(HALVES):
-        found[half] = columns[0] * halves[0, half]
-    for column in range(1, len(columns)):
-        for half in range(HALVES):
-            found[half] += columns[column] * halves[column, half]
+def _multiply(products: Any, part: Any, row: Any, steps: Any, halves: Any, columns: Any) -> None:
+    """Fills the products of some steps with all halves, and of steps behind them, so that AT_ONCE divides their number.
+
+    products  address of float32 [2, part, 512]
+    row       address of float32 [steps and some more, 2, columns]
+    halves    address of float32 [2, columns, 512]
+    """
+    for half in range(2):
+        for line in range(0, HALVES_BYTES, LINES_AT_ONCE * LINE_BYTES):
+            for step in range(0, steps, AT_ONCE):
+                _products_of_lines(
+                    products + (half * part + step) * HALVES_BYTES + line,
+                    row + (step * 2 + half) * columns * FLOAT_BYTES,
+                    2 * columns * FLOAT_BYTES,
+                    halves + half * columns * HALVES_BYTES + line,
+                    columns,
+                )
 
 
-_products = compiled(_with_halves)
+def _advance(sums: Any, before: Any, first: Any, second: Any, penalties: Any, pairs: Any) -> None:
+    """One step: the best sums over all paths to each state.
+
+    sums, before   addresses of float32 [1024]
+    first, second  addresses of float32 [512]     products with halves
+    penalties      address of float32 [2, 512]    half the squared length of each half
+    pairs          address of float32 [2, 512]    overwritten
+    """
+    _pairs_of_states(pairs, before)
+    for upper in range(UPPERS):
+        line = upper * LINE_BYTES
+        _best_of_lines(
+            sums + line * LINES,
+            pairs + upper * LINES * FLOAT_BYTES,
+            first + line,
+            second,
+            penalties + line,
+            penalties + HALVES_BYTES,
+        )
 
 
-def _forwards(row: Any, halves: Any, penalties: Any, short: Any, metrics: Any) -> None:
+_products, _one_step = compiled(_multiply), compiled(_advance)
+_first, _second = compiled(first_half), compiled(second_half)
+
+
+def _forwards(row: Any, halves: Any, penalties: Any, short: Any, pairs: Any, products: Any, metrics: Any) -> None:
     """Fills the metrics after each step.
 
-    row        float32 [steps, 2, columns]
+    row        float32 [steps and some more, 2, columns]  zeros behind, so that AT_ONCE divides the steps
     halves     float32 [2, columns, 512]
-    penalties  float32 [2, 64, 8, 16]          half the squared length of each window's word, for each length
-    short      int64 [steps]                   which length
-    metrics    float32 [steps + 1, 1024]       the first is given
+    penalties  float32 [2, 2, 512]          half the squared length of each half, for each length
+    short      int64 [steps]                which length
+    pairs      float32 [2, 512]             overwritten
+    products   float32 [2, some, 512]       overwritten: of so many steps at once
+    metrics    float32 [steps + 1, 1024]    the first is given
     """
-    pairs = STATES // 2  # of states with opposite words
-    means, aparts = np.empty(pairs, np.float32), np.empty(pairs, np.float32)
-    first, second = np.empty(HALVES, np.float32), np.empty(HALVES, np.float32)
-    of_means, of_aparts, one, two = means.ctypes, aparts.ctypes, first.ctypes, second.ctypes
-    for step in range(len(row)):
-        _products(row[step, 0], halves[0], first)
-        _products(row[step, 1], halves[1], second)
-        for pair in range(pairs):
-            zero, opposite = metrics[step, pair], metrics[step, pair + pairs]
-            means[pair], aparts[pair] = (zero + opposite) * np.float32(0.5), (zero - opposite) * np.float32(0.5)
-        after, lanes = metrics[step + 1].ctypes.data, penalties[short[step]].ctypes.data
-        for middle in range(MIDDLES):
-            _best_of_lanes(
-                after + middle * LINE_BYTES,
-                of_means.data + middle * FLOAT_BYTES,
-                of_aparts.data + middle * FLOAT_BYTES,
-                one.data + middle // LINES * LINE_BYTES,
-                two.data + middle % LINES * LINE_BYTES,
-                lanes + middle * OLDEST * LINE_BYTES,
+    steps, columns, part = len(short), row.shape[2], products.shape[1]
+    of_row, of_halves, of_pairs = row.ctypes.data, halves.ctypes.data, pairs.ctypes.data
+    of_penalties, of_metrics, of_products = penalties.ctypes.data, metrics.ctypes.data, products.ctypes.data
+    for begin in range(0, steps, part):
+        end = min(begin + part, steps)
+        _products(of_products, part, of_row + begin * 2 * columns * FLOAT_BYTES, end - begin, of_halves, columns)
+        for step in range(begin, end):
+            first = of_products + (step - begin) * HALVES_BYTES
+            _one_step(
+                of_metrics + (step + 1) * _STATES_BYTES,
+                of_metrics + step * _STATES_BYTES,
+                first,
+                first + part * HALVES_BYTES,
+                of_penalties + short[step] * 2 * HALVES_BYTES,
+                of_pairs,
             )
+
+
+forwards = compiled(_forwards)
 
 
 def _product(columns: Any, half: Any) -> Any:
@@ -62,9 +109,7 @@ def _product(columns: Any, half: Any) -> Any:
     return total
 
 
-forwards = compiled(_forwards)
 _along = compiled(_product)
-_first, _second = compiled(first_half), compiled(second_half)
 
 
 def _backwards(row: Any, halves: Any, penalties: Any, short: Any, metrics: Any, found: Any) -> Any:
@@ -76,12 +121,13 @@ def _backwards(row: Any, halves: Any, penalties: Any, short: Any, metrics: Any, 
     metrics as `forwards` has filled them
     found   int64 [steps]
     """
-    state: Any = np.argmax(metrics[len(row)])
+    state: Any = np.argmax(metrics[len(short)])
     total = np.float64(0)
-    for step in range(len(row) - 1, -1, -1):
-        middle, newest = state // CHOICES, state % CHOICES
+    for step in range(len(short) - 1, -1, -1):
+        middle = state // CHOICES
         best: Any = 0
-        highest = along = np.float32(-np.inf)
+        highest = along = LOWEST
+        of_length = penalties[short[step]]
         seconds = (
             _along(row[step, 1], halves[1, _second(state)]),
             _along(row[step, 1], halves[1, _second(state + STATES)]),
@@ -89,7 +135,7 @@ def _backwards(row: Any, halves: Any, penalties: Any, short: Any, metrics: Any, 
         for oldest in range(OLDEST):
             window = oldest * STATES + state
             product = _along(row[step, 0], halves[0, _first(window)]) + seconds[oldest & 1]
-            penalty = penalties[short[step], middle, oldest, newest]
+            penalty = of_length[0, _first(window)] + of_length[1, _second(window)]
             zero = metrics[step, oldest * MIDDLES + middle] + product - penalty
             one = metrics[step, (oldest + OLDEST) * MIDDLES + middle] - product - penalty
             if zero > highest:
