@@ -188,7 +188,7 @@ def measure(kinds: Mapping[str, BuildOptions], kills: int, seed: int, every: int
 
 
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="2 kills of each change, and every fortieth step.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="1 kill of each change, and every eightieth step.")] = False,
     kills: Annotated[int | None, typer.Option(help="At random moments, of each change. [50]")] = None,
     every: Annotated[
         int | None, typer.Option(help="The steps on the disk that are killed at: each so many. [1]")
@@ -200,7 +200,7 @@ def main(
     torch.set_num_threads(1)
     quiet_loading()
     kinds = {name: options for name, options in KINDS.items() if kind in (None, name)}
-    found = measure(kinds, kills or (2 if quick else 50), seed, every or (40 if quick else 1))
+    found = measure(kinds, kills or (1 if quick else 50), seed, every or (80 if quick else 1))
     falls_short = [
         f"{name}, {when}: {fault}"
         for name, each in found.items()

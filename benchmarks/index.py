@@ -64,7 +64,7 @@ def main(
         if only_prepare:
             prepare(kept, sizes[-1])
             return
-        flat = measure_flat(4_000 if quick else 40_000)  # a quarter of these is more than a cache holds
+        flat = measure_flat(12_000 if quick else 40_000)  # a quarter of these is more than a cache holds
         two = measure_two_stages(kept, sizes, at_the_margin=quick)
         store = measure_store(Path(aside), megabytes=128 if quick else 512)
         builds = memory_of_builds(Path(aside), (1_100, 2_200) if quick else (4_400, 8_800), rounds=1 if quick else 3)

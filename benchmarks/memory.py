@@ -26,7 +26,10 @@ def measure(trials: Sequence[Trial]) -> list[dict[str, int]]:
     """Bytes of each trial: the process's (or the GPU's) `peak`, and what of it the pass `added` to the model."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "transformers"])  # imports once, so that a child begins at once
-    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as children:
+    workers = (
+        1 if any(trial.device == "cuda" for trial in trials) else THREADS
+    )  # what is free of a GPU is not a process's own
+    with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as children:
         return list(children.map(_measure, trials))
 
 

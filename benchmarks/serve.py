@@ -70,14 +70,14 @@ FULL = Size(
     queue_requests=256,
 )
 QUICK = Size(
-    documents=24,
+    documents=12,
     questions=8,
     rounds=10,
     rates=(0.5, 1.5),
     seconds=3.0,
-    soak=5.0,
+    soak=4.0,
     batch_tokens=512,  # so that answers come often in few seconds
-    queue_requests=48,  # of which all are answered in the end
+    queue_requests=32,  # of which all are answered in the end
 )
 
 
@@ -226,7 +226,7 @@ def plot(load: dict[str, Any], path: Path) -> None:
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer documents, rounds and seconds.")] = False,
     small: Annotated[bool, typer.Option("--small", help="A model of 4 layers and width 128.")] = False,
-    soak: Annotated[float | None, typer.Option(help="Seconds of overload. [600, quick 5]")] = None,
+    soak: Annotated[float | None, typer.Option(help="Seconds of overload. [600, quick 4]")] = None,
     plot_to: Annotated[Path | None, typer.Option("--plot", help="An SVG of rates and answers.")] = None,
 ) -> None:
     """Load a server, and say what it bears."""

@@ -10,12 +10,13 @@ differ. (A sign is 1 for what is below 0, so that planes are stored inverted.)
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, UInt64
+from jaxtyping import Float32, Int64, UInt64
 
 from headwater_indexer.signs.coder import SignCoder, in_lines, pack
 from headwater_indexer.signs.folding import fold
 
-QUERY_BITS = 2  # as the kernel takes; they add a tenth to the error of the signs, and a third bit would take most of it
+# As the kernel and `_rounded` take. They add a tenth to the error of the signs, and a third bit would take most of it.
+QUERY_BITS = 2
 DEVIATIONS_BELOW = 2.5  # of a low plane's count, that a row is given the benefit of before it is counted
 _STEPS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)  # over the root mean square; 0.996 is a Gaussian's best
 
@@ -62,16 +63,19 @@ def _by_high_planes(
     return most.astype(np.float32), (2 + alike).astype(np.float32)
 
 
-def _rounded(query: Float32[np.ndarray, " columns"]) -> tuple["np.ndarray", float]:
-    """Levels from 0 to 2^B - 1 and the step: <q, q> / <q, levels>, which makes the product with itself exact."""
+def _rounded(query: Float32[np.ndarray, " columns"]) -> tuple[Int64[np.ndarray, " columns"], float]:
+    """Levels from 0 to 3, which stand for -3/2 to 3/2, and the step: <q, q> / <q, levels>, which makes the product with
+    itself exact."""
     scale = float(np.sqrt(np.mean(np.square(query), dtype=np.float64)))
-    middle = (2**QUERY_BITS - 1) / 2
     if scale == 0:
         return np.zeros(len(query), dtype=np.int64), 0.0
-    best = (-1.0, np.zeros(0), 0.0)
+    sizes = np.abs(query)
+    halves = float(sizes.sum()) / 2
+    best = (-1.0, np.zeros(0, dtype=bool), 0.0)
     for step in _STEPS:
-        centred = np.clip(np.floor(query / np.float32(step * scale)), -middle - 0.5, middle - 0.5) + 0.5
-        along, square = float(centred @ query), float(centred @ centred)
-        best = max(best, (along / square**0.5, centred, along), key=lambda found: found[0])
-    _, centred, along = best
-    return (centred + middle).astype(np.int64), float(query @ query) / along
+        outer = sizes >= np.float32(step * scale)
+        along = halves + float(sizes @ outer.astype(np.float32))
+        square = len(query) / 4 + 2 * int(np.count_nonzero(outer))
+        best = max(best, (along / square**0.5, outer, along), key=lambda found: found[0])
+    _, outer, along = best
+    return np.where(query < 0, 1 - outer, 2 + outer), float(query @ query) / along
