@@ -96,3 +96,13 @@ def test_the_index_is_compared_with_plain_arithmetic_and_plain_files() -> None:
     assert report["ratios"]["memory of a larger build"] < 1.1
     assert report["rows_of_few_bits"]["2 bits"]["bytes"] == 3_080
     assert set(report["two_stage"]["growth"]) == {"5000", "10000", "20000"}
+
+
+@pytest.mark.slow
+def test_inverted_lists_and_small_codes_propose_less_than_signs() -> None:
+    report = run_quick("inverted_lists.py")
+    assert report["falls_short"] == []
+    assert report["signs"]["found"]["100"] > 0.95
+    shares = [one["share_of_rows"] for one in report["by_lists_probed"].values()]
+    assert shares == sorted(shares)
+    assert 0.4 < shares[-1] < 0.6  # half of the lists

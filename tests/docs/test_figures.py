@@ -67,3 +67,19 @@ def test_the_plans_are_told_as_they_were_measured():
 def test_the_picture_is_the_one_that_is_kept(picture):
     shown = ROOT / "docs" / "images" / picture
     assert shown.read_bytes() == (RESULTS / picture).read_bytes(), f"cp benchmarks/results/{picture} docs/images/"
+
+
+def test_what_lists_and_codes_find_is_told_as_it_was_measured():
+    found = json.loads((RESULTS / "inverted_lists.json").read_text())
+    said = (ROOT / "docs" / "scale.md").read_text("utf-8")
+    for probed in ("8", "32"):
+        one = found["by_lists_probed"][probed]
+        assert (
+            f"{probed} of {found['lists']} lists | {one['share_of_rows']:.1%} | {one['found']:.1%} |".replace("%", " %")
+            in said
+        )
+    for name, codes, counts in (("PQ", found["product_codes"], [400]), ("signs", found["signs"], [80, 400])):
+        for count in counts:
+            share, best = count / found["documents"], codes["found"][str(count)]
+            assert re.search(rf"{name}.*\| {share * 100:.1f} % \| {best * 100:.1f} % \|", said)
+    assert found["falls_short"] == []

@@ -17,7 +17,7 @@ from headwater_indexer.signs.folding import fold
 
 # As the kernel and `_rounded` take. They add a tenth to the error of the signs, and a third bit would take most of it.
 QUERY_BITS = 2
-DEVIATIONS_BELOW = 2.5  # of a low plane's count, that a row is given the benefit of before it is counted
+DEVIATIONS_BELOW = 3.0  # of a low plane's count, that a row is given the benefit of before it is counted
 _STEPS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)  # over the root mean square; 0.996 is a Gaussian's best
 
 
