@@ -14,10 +14,11 @@ from torch.nn import functional
 from headwater_indexer.codes.words import HALVES, STATES
 
 _PART = 32  # steps, whose products with all halves the processor's own memory holds
+_MOST_BYTES = 512 << 20  # of all cores' sums; each core's are 4 KB a step
 
 
 class BestPaths:
-    """Finds them for rows of one length, in memory that it keeps from call to call.
+    """Finds the best paths of rows of one length, in memory that it keeps from call to call.
 
     `penalties` is half the squared length of each half of a word, for each of the two lengths that `short` gives the
     steps.
@@ -33,7 +34,8 @@ class BestPaths:
         self._by_column = halves.transpose(1, 2).contiguous().numpy()
         self._penalties = penalties.numpy()
         self._short = short.numpy()
-        workers = torch.get_num_threads()
+        sums = 4 * STATES * (len(short) + 1)
+        workers = max(1, min(torch.get_num_threads(), _MOST_BYTES // sums))
         # torch's memory begins where a vector does, numpy's need not: a vector across two lines is read twice.
         self._pairs = torch.empty(workers, STATES).numpy()
         self._products = torch.empty(workers, 2, _PART, HALVES).numpy()
