@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from headwater_indexer.manifest import Manifest
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +73,7 @@ def test_sigterm_ends_the_demos_training_and_leaves_nothing_half_made(tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_build_which_goes_on_the_next_time(tmp_path, checkpoint_folder, large_corpus_file):
     (tmp_path / "corpus.jsonl").write_text("".join(large_corpus_file.read_text().splitlines(keepends=True)[:1500]))
     own = {"HEADWATER_MODEL": str(checkpoint_folder), "HEADWATER_DOCUMENTS": str(tmp_path / "corpus.jsonl")}

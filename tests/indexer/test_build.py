@@ -341,7 +341,9 @@ def test_a_broken_corpus_leaves_nothing_that_looks_whole(checkpoint_folder: Path
         Index.open(tmp_path / "i")
 
 
-@pytest.mark.parametrize("kilobytes", [20, 150, 260])
+@pytest.mark.parametrize(
+    "kilobytes", [pytest.param(20, marks=pytest.mark.slow), 150, pytest.param(260, marks=pytest.mark.slow)]
+)
 def test_a_file_that_cannot_grow_ends_cleanly_and_resumes(
     kilobytes: int, checkpoint_folder: Path, corpus_file: Path, tmp_path: Path
 ) -> None:

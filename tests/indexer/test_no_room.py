@@ -33,8 +33,8 @@ def grown(tmp_path_factory: pytest.TempPathFactory, checkpoint_folder: Path, cor
 @pytest.mark.parametrize(
     ("kilobytes", "words"),
     [
-        (1, ("remove", "i", "--id", "doc-005")),
-        (1, ("rollback", "i", "--restore-removed")),
+        pytest.param(1, ("remove", "i", "--id", "doc-005"), marks=pytest.mark.slow),
+        pytest.param(1, ("rollback", "i", "--restore-removed"), marks=pytest.mark.slow),
         (40, ("compact", "i")),
         (16, ("append", "i", "c.jsonl")),
     ],
