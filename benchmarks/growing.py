@@ -56,5 +56,5 @@ def peak(folder: Path, model: Path, size: int) -> int:
     write_corpus(corpus, [draw.randint(12, 24) for _ in range(size)])
     with tempfile.TemporaryDirectory(dir=folder) as out:
         command = [sys.executable, "-c", CHILD, str(model), str(corpus), f"{out}/index"]
-        run = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+        run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
     return int(run.stdout.split()[-1]) * 1024

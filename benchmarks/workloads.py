@@ -95,6 +95,8 @@ def write_corpus(path: Path, lengths: Sequence[int]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for length in lengths:
             stop = start + CHARACTERS * length
+            while text[start:stop].isspace():
+                start, stop = start + 1, stop + 1
             file.write(json.dumps({"text": text[start:stop]}) + "\n")
             start = stop % (len(text) - CHARACTERS * max(lengths))
 
