@@ -54,7 +54,8 @@ def material(folder: Path, documents: int) -> tuple[Path, Path, list[str]]:
     write_corpus(whole, [TOKENS] * (documents + QUERIES))
     lines = whole.read_text("utf-8").splitlines(keepends=True)
     asked = lines[:: len(lines) // QUERIES][:QUERIES]
-    corpus.write_text("".join(line for line in lines if line not in set(asked)), "utf-8")
+    kept_aside = set(asked)
+    corpus.write_text("".join(line for line in lines if line not in kept_aside), "utf-8")
     checkpoint = load_checkpoint(str(model), device="cpu")
     encoder = Encoder(checkpoint.tokenizer, CONFIGS["gpt2-small"].n_positions)
     documents_read = list(read_documents(str(corpus), BuildOptions().fields))
