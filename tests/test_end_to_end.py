@@ -80,7 +80,9 @@ def test_a_page_is_served(url: str) -> None:
     assert "Which training documents made the model say that?" in page.text
 
 
-@pytest.mark.parametrize(("name", "place"), [("manifest.json", 5), ("search.faiss", 5000)])
+@pytest.mark.parametrize(
+    ("name", "place"), [("manifest.json", 5), pytest.param("search.faiss", 5000, marks=pytest.mark.slow)]
+)
 def test_an_altered_index_is_not_served(name: str, place: int, folder: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -32,6 +32,7 @@ def prepare(data, **settings):
     )
 
 
+@pytest.mark.slow
 def test_the_index_of_ones_own_model_is_made_once(tmp_path, checkpoint_folder, corpus_file):
     own = {"HEADWATER_MODEL": str(checkpoint_folder), "HEADWATER_DOCUMENTS": str(corpus_file)}
     first = prepare(tmp_path, **own, HEADWATER_INDEX_OPTIONS="--rank 4 --layers 'mlp, !none'")

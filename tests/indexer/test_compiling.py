@@ -33,7 +33,7 @@ def hits_and_misses(script: Path, limit: str) -> tuple[int, int]:
     return hits, misses
 
 
-@pytest.mark.parametrize("limit", ["unlimited", "1"])
+@pytest.mark.parametrize("limit", ["unlimited", pytest.param("1", marks=pytest.mark.slow)])
 def test_a_kernel_is_kept_where_there_is_room(tmp_path: Path, limit: str) -> None:
     script = tmp_path / "codes.py"
     script.write_text(CODES)

@@ -35,7 +35,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory, checkpoint_folder: Path, cor
     [
         pytest.param(1, ("remove", "i", "--id", "doc-005"), marks=pytest.mark.slow),
         pytest.param(1, ("rollback", "i", "--restore-removed"), marks=pytest.mark.slow),
-        (40, ("compact", "i")),
+        pytest.param(40, ("compact", "i"), marks=pytest.mark.slow),
         (16, ("append", "i", "c.jsonl")),
     ],
     ids=lambda words: words[0] if isinstance(words, tuple) else "",

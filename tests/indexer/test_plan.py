@@ -191,6 +191,7 @@ def peak_of(arguments: list[str]) -> tuple[int, str]:
     return int(kilobytes) * 1024, f"{status} {run.stderr}"
 
 
+@pytest.mark.slow
 def test_a_budget_of_memory_is_kept_by_a_build(checkpoint_folder: Path, corpus_file: Path, tmp_path: Path) -> None:
     build = ["build", "--model", str(checkpoint_folder), "--documents", str(corpus_file), "--rank", "6", "--bits", "4"]
     peak, said = peak_of([*build, "--out", str(tmp_path / "a"), "--memory", "1500MB", "--plan", "two-stage"])

@@ -79,6 +79,7 @@ def this_machine() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.mark.slow
 def test_a_cluster_builds_what_one_machine_builds(
     this_machine: None, checkpoint_folder: Path, corpus_file: Path, tmp_path: Path, engines: list[RayEngine]
 ) -> None:
