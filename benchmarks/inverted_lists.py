@@ -20,6 +20,7 @@ import faiss
 import numpy as np
 import torch
 import typer
+from exact_scan import held_rows
 from measuring import THREADS, conclude, described
 from workloads import CONFIGS, make_model, write_corpus, write_tokenizer
 
@@ -29,9 +30,11 @@ from headwater_indexer.corpus import read_documents
 from headwater_indexer.evaluation.training import TrainingOptions, train
 from headwater_indexer.index import Index
 from headwater_indexer.options import BuildOptions
+from headwater_indexer.search import FlatSearch
 from headwater_indexer.signs.coder import SignCoder
 from headwater_indexer.signs.scan import SignScan
 from headwater_indexer.windows import Encoder
+from headwater_indexer.workspace import Workspace
 
 TOKENS = 48  # of a document
 RANK = 36  # 10,368 columns, which 96 divides
@@ -73,8 +76,9 @@ def rows_of(folder: Path, documents: int) -> tuple[np.ndarray, np.ndarray]:
     build_index(str(model), str(corpus), folder / "index", options, device="cpu")
     index = Index.open(folder / "index", device="cpu")
     pairs = [index.encode(text[: len(text) // 2], text[len(text) // 2 :]) for text in asked]
-    flat = faiss.read_index(str(next((folder / "index").rglob("search.faiss"))))
-    return flat.reconstruct_n(0, flat.ntotal), index.rows(pairs)
+    work = Workspace(folder / "index")
+    search = FlatSearch.open(work.search, work.norms)  # by name, since its rows are gone with it
+    return held_rows(search).copy(), index.rows(pairs)
 
 
 def found(best: np.ndarray, proposed: Sequence[np.ndarray]) -> float:
@@ -99,13 +103,13 @@ def by_lists(rows: np.ndarray, queries: np.ndarray, best: np.ndarray) -> dict[st
 
 
 def by_product_codes(
-    rows: np.ndarray, queries: np.ndarray, best: np.ndarray, *, code_bytes: int, counts: Sequence[int]
+    rows: np.ndarray, queries: np.ndarray, best: np.ndarray, *, counts: Sequence[int]
 ) -> dict[str, Any]:
-    codes = faiss.IndexPQ(rows.shape[1], code_bytes, 8, faiss.METRIC_INNER_PRODUCT)
+    codes = faiss.IndexPQ(rows.shape[1], GPU_CODE_BYTES, 8, faiss.METRIC_INNER_PRODUCT)
     codes.train(rows)
     codes.add(rows)
     _, ordinals = codes.search(queries, max(counts))
-    return {"bytes": code_bytes, "found": {str(c): round(found(best, list(ordinals[:, :c])), 4) for c in counts}}
+    return {"bytes": GPU_CODE_BYTES, "found": {str(c): round(found(best, list(ordinals[:, :c])), 4) for c in counts}}
 
 
 def by_signs(rows: np.ndarray, queries: np.ndarray, best: np.ndarray, *, counts: Sequence[int]) -> dict[str, Any]:
@@ -125,7 +129,7 @@ def main(quick: Annotated[bool, typer.Option("--quick", help="An eighth of the d
     best = np.argsort(-(queries @ rows.T), axis=1)[:, :BEST]
     counts = [int(share * len(rows)) for share in CANDIDATES]
     lists = by_lists(rows, queries, best)
-    small = by_product_codes(rows, queries, best, code_bytes=GPU_CODE_BYTES, counts=counts)
+    small = by_product_codes(rows, queries, best, counts=counts)
     signs = by_signs(rows, queries, best, counts=counts)
     falls_short = [
         f"{probed} lists find {one['found']} of the best in {one['share_of_rows']} of the rows: offer IVF"

@@ -1,4 +1,5 @@
-"""What code in LLVM's vectors is written with: values at addresses, a number in all places, LLVM's own functions.
+"""What code in LLVM's vectors is written with: values at addresses, variables, a number in all places, LLVM's own
+functions.
 
 For modules named `..._kernel` alone, since it imports llvmlite.
 """
@@ -15,6 +16,16 @@ FLOAT_BYTES = 4
 def after(builder: Any, address: Any, count: int) -> Any:
     """The address so many bytes behind."""
     return builder.add(address, ir.Constant(ADDRESS, count))
+
+
+def behind(builder: Any, address: Any, count: Any, size: int) -> Any:
+    """The address so many values of so many bytes behind, where the count is known to the code alone."""
+    return builder.add(address, builder.mul(count, ir.Constant(ADDRESS, size)))
+
+
+def variable(builder: Any, value: Any) -> Any:
+    """Room for a value that a loop changes, which LLVM keeps in a register; this one at first."""
+    return cgutils.alloca_once_value(builder, value)  # type: ignore[no-untyped-call]
 
 
 def load(builder: Any, address: Any, kind: Any, align: int = FLOAT_BYTES) -> Any:

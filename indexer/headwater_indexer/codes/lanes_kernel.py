@@ -12,7 +12,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from headwater_indexer.codes.words import CHOICES, HALVES, MIDDLES, OLDEST, STATES
-from headwater_indexer.vector_code import ADDRESS, FLOAT_BYTES, after, function, in_all, load, store
+from headwater_indexer.vector_code import ADDRESS, FLOAT_BYTES, after, behind, function, in_all, load, store, variable
 
 AT_ONCE = 4  # steps, whose columns meet the same halves
 LINE = CHOICES  # halves, or states, in a vector
@@ -45,10 +45,10 @@ def products_of_lines(_: Any, into: Any, columns: Any, step_bytes: Any, halves: 
         found, of_steps, apart, of_halves, count = arguments
         add_product = function(builder, f"fmuladd.v{LINE}f32", _LANES, _LANES, _LANES, _LANES)
         places = [(step, line) for step in range(AT_ONCE) for line in range(LINES_AT_ONCE)]
-        sums: dict[Any, Any] = {place: cgutils.alloca_once_value(builder, _NOTHING) for place in places}  # type: ignore[no-untyped-call]
+        sums = {place: variable(builder, _NOTHING) for place in places}
         with cgutils.for_range(builder, count) as loop:
-            column = _behind(builder, of_steps, loop.index, FLOAT_BYTES)
-            half = _behind(builder, of_halves, loop.index, HALVES_BYTES)
+            column = behind(builder, of_steps, loop.index, FLOAT_BYTES)
+            half = behind(builder, of_halves, loop.index, HALVES_BYTES)
             lines = [load(builder, after(builder, half, line * LINE_BYTES), _LANES) for line in range(LINES_AT_ONCE)]
             for step in range(AT_ONCE):
                 in_step = in_all(builder, load(builder, column, _NUMBER), _LANES)
@@ -76,8 +76,8 @@ def pairs_of_states(_: Any, into: Any, sums: Any) -> Any:
         found, given = arguments
         half = ir.Constant(_LANES, [0.5] * LINE)
         with cgutils.for_range(builder, ir.Constant(ADDRESS, PAIRS // LINE)) as loop:
-            zero = _behind(builder, given, loop.index, LINE_BYTES)
-            mean = _behind(builder, found, loop.index, LINE_BYTES)
+            zero = behind(builder, given, loop.index, LINE_BYTES)
+            mean = behind(builder, found, loop.index, LINE_BYTES)
             one, other = (load(builder, address, _LANES) for address in (zero, after(builder, zero, PAIRS_BYTES)))
             store(builder, builder.fmul(builder.fadd(one, other), half), mean)
             store(builder, builder.fmul(builder.fsub(one, other), half), after(builder, mean, PAIRS_BYTES))
@@ -124,11 +124,11 @@ def best_of_lines(
 
         firsts, penalties = oldest_lines(of_first), oldest_lines(for_first)
         with cgutils.for_range(builder, ir.Constant(ADDRESS, LINES)) as loop:
-            pair, line = loop.index, builder.mul(loop.index, ir.Constant(ADDRESS, LINE_BYTES))
+            line = builder.mul(loop.index, ir.Constant(ADDRESS, LINE_BYTES))
+            of_means, of_aparts = (behind(builder, pair, loop.index, FLOAT_BYTES) for pair in (means, aparts))
 
-            def of_pair(address: Any, old: int, pair: Any = pair) -> Any:
-                place = after(builder, _behind(builder, address, pair, FLOAT_BYTES), old * _PAIR_BYTES)
-                return in_all(builder, load(builder, place, _NUMBER), _LANES)
+            def of_pair(address: Any, old: int) -> Any:
+                return in_all(builder, load(builder, after(builder, address, old * _PAIR_BYTES), _NUMBER), _LANES)
 
             bests = []
             for last in range(2):
@@ -136,8 +136,8 @@ def best_of_lines(
                 along = load(builder, builder.add(of_second, own), _LANES)
                 best = None
                 for old in range(last, OLDEST, 2):
-                    gain = builder.fadd(builder.fadd(firsts[old], along), of_pair(aparts, old))
-                    kept = builder.fsub(of_pair(means, old), penalties[old])
+                    gain = builder.fadd(builder.fadd(firsts[old], along), of_pair(of_aparts, old))
+                    kept = builder.fsub(of_pair(of_means, old), penalties[old])
                     reached = builder.fadd(builder.call(absolute, [gain]), kept)
                     best = reached if best is None else larger(reached, best)
                 bests.append(builder.fsub(best, load(builder, builder.add(for_second, own), _LANES)))
@@ -145,8 +145,3 @@ def best_of_lines(
         return context.get_dummy_value()
 
     return types.void(into, pairs, first, second, first_penalties, second_penalties), code
-
-
-def _behind(builder: Any, address: Any, count: Any, size: int) -> Any:
-    """The address so many values of so many bytes behind."""
-    return builder.add(address, builder.mul(count, ir.Constant(ADDRESS, size)))

@@ -19,7 +19,7 @@ from headwater_indexer.codes.words import CHOICES, MIDDLES, OLDEST, POSITIVE, ST
 from headwater_indexer.compiling import compiled
 from headwater_indexer.vector_code import FLOAT_BYTES
 
-LOWEST = np.finfo(np.float32).min
+_LOWEST = np.finfo(np.float32).min
 _STATES_BYTES = STATES * FLOAT_BYTES
 _products_of_lines: Any = products_of_lines  # whose first arguments are numba's own
 _pairs_of_states: Any = pairs_of_states
@@ -126,7 +126,7 @@ def _backwards(row: Any, halves: Any, penalties: Any, short: Any, metrics: Any, 
     for step in range(len(short) - 1, -1, -1):
         middle = state // CHOICES
         best: Any = 0
-        highest = along = LOWEST
+        highest = along = _LOWEST
         of_length = penalties[short[step]]
         seconds = (
             _along(row[step, 1], halves[1, _second(state)]),

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from headwater_indexer.codes.words import WINDOWS
 from headwater_indexer.compiling import compiled
-from headwater_indexer.vector_code import ADDRESS, FLOAT_BYTES, after, function, load, store
+from headwater_indexer.vector_code import ADDRESS, FLOAT_BYTES, after, behind, function, load, store, variable
 
 _NUMBER = ir.FloatType()
 _ANY_ORDER = ("fast",)  # of a sum
@@ -34,7 +34,7 @@ class _Words:
     def of_each_byte(self, words: Any, rows: list[Any], length: Any) -> Iterator[tuple[Any, list[tuple[Any, Any]]]]:
         """The number of a byte's first step, and each row's two words there."""
         builder = self.builder
-        windows = [self.variable(self.number(0)) for _ in rows]
+        windows = [variable(builder, self.number(0)) for _ in rows]
         with cgutils.for_range(builder, length) as loop:
             named = []
             for row, window in zip(rows, windows, strict=True):
@@ -53,11 +53,7 @@ class _Words:
 
     def behind(self, begin: Any, count: Any) -> Any:
         """The address so many words behind another."""
-        size = self.number(FLOAT_BYTES * self.columns)
-        return self.builder.add(begin, self.builder.mul(count, size))
-
-    def variable(self, value: Any) -> Any:
-        return cgutils.alloca_once_value(self.builder, value)  # type: ignore[no-untyped-call]
+        return behind(self.builder, begin, count, FLOAT_BYTES * self.columns)
 
     def number(self, value: int) -> Any:
         return ir.Constant(ADDRESS, value)
@@ -88,7 +84,7 @@ def _multiplying(_: Any, into: Any, words: Any, query: Any, first: Any, second: 
         found, table, asked, *rows, count, _ = arguments
         code = _Words(builder, columns.literal_value)
         nothing = ir.Constant(code.word, [0.0] * code.columns)
-        sums = [(code.variable(nothing), code.variable(nothing)) for _ in rows]
+        sums = [(variable(builder, nothing), variable(builder, nothing)) for _ in rows]
         with code.of_each_byte(table, rows, count) as (step, named):
             parts = code.word_at(asked, step), code.word_at(asked, builder.add(step, code.number(1)))
             for both, totals in zip(named, sums, strict=True):

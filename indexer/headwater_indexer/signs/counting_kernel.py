@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 
 from headwater_indexer.signs.coder import LINE_WORDS
 from headwater_indexer.signs.folding import FOLDED
-from headwater_indexer.vector_code import after, function, in_all, load, store
+from headwater_indexer.vector_code import after, function, in_all, load, store, variable
 
 EIGHT = LINE_WORDS  # rows, so that their counts are a line
 _BYTES = 8  # of a word, and of an address
@@ -34,7 +34,7 @@ class _Code:
     def differing(self, plane: Any, rows: list[Any], lines: Any) -> list[Any]:
         """A line for each of the rows, whose words' sum is how many bits differ in so many lines."""
         builder, nothing = self.builder, ir.Constant(_LINE, [0] * LINE_WORDS)
-        once, twice = ([cgutils.alloca_once_value(builder, nothing) for _ in rows] for _ in range(2))  # type: ignore[no-untyped-call]
+        once, twice = ([variable(builder, nothing) for _ in rows] for _ in range(2))
         threes = builder.udiv(lines, ir.Constant(_WORD, FOLDED))
         with cgutils.for_range(builder, threes) as loop:
             offset = builder.mul(loop.index, ir.Constant(_WORD, FOLDED * _LINE_BYTES))
